@@ -1,0 +1,1 @@
+"""Pulp: run WebAssembly cells, each with exactly the capabilities its manifest declares."""
