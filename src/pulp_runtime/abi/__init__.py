@@ -1,0 +1,1 @@
+"""Shapes that cross the boundary between host and guest. No behaviour, no engine, no I/O."""

@@ -1,0 +1,148 @@
+"""Records of `transport.http.inbound`: a request, a reply, a route."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+import msgspec
+
+from pulp_runtime.abi.codec import bin_header, encode_str, encode_str_map, encode_u64
+
+U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)]
+#: The wire itself ends at 2**64-1, and msgspec takes no bound beyond int64.
+U64 = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class HTTPRequest(msgspec.Struct, kw_only=True, frozen=True):
+    """What a cell reads in an `http.request` event.
+
+    Attributes:
+        id: names the request in the reply; counts from 1 for each listener.
+        method: as the client sent it.
+        path: percent-decoded, without the query.
+        params: what the route's pattern matched.
+        query: first value for each key.
+        headers: first value for each header.
+        body: everything the client sent.
+        remote_addr: `ip:port` of the peer, "" when unknown.
+    """
+
+    id: U64 = 0
+    method: str = ""
+    path: str = ""
+    params: dict[str, str] | None = None
+    query: dict[str, str] | None = None
+    headers: dict[str, str] | None = None
+    body: bytes | None = None
+    remote_addr: str = ""
+
+
+class HTTPResponse(msgspec.Struct, kw_only=True, frozen=True):
+    """What a cell answers with.
+
+    Guests send nil for a map, a list or bytes that they leave empty; it is kept
+    as None so that the common message is read without a detour.
+
+    Attributes:
+        id: of the request.
+        status: any u32; the transport decides which ones it can send.
+        headers: or None.
+        cookies: complete `Set-Cookie` values, or None.
+        body: or None.
+    """
+
+    id: U64 = 0
+    status: U32 = 0
+    headers: dict[str, str] | None = None
+    cookies: list[str] | None = None
+    body: bytes | None = None
+
+
+class HTTPRegister(msgspec.Struct, kw_only=True, frozen=True):
+    """A route that a cell asks for.
+
+    Attributes:
+        method: of requests to match.
+        path: the pattern of their paths.
+    """
+
+    method: str = ""
+    path: str = ""
+
+
+_START: Final = b"\x87" + encode_str("id")
+_START_WITH_ADDR: Final = b"\x88" + encode_str("id")
+_METHOD: Final = encode_str("method")
+_PATH: Final = encode_str("path")
+_PARAMS: Final = encode_str("params")
+_QUERY: Final = encode_str("query")
+_HEADERS: Final = encode_str("headers")
+_BODY: Final = encode_str("body")
+_REMOTE_ADDR: Final = encode_str("remote_addr")
+
+
+def join_http_request(
+    request_id: int,
+    method: bytes,
+    path: bytes,
+    params: bytes,
+    query: bytes,
+    headers: bytes,
+    body: bytes,
+    remote_addr: bytes = b"",
+) -> bytes:
+    """Return the payload of an `http.request` event from parts that a caller may keep.
+
+    Args:
+        request_id: u64.
+        method: by `encode_str`, like `path`.
+        path: see `method`.
+        params: by `encode_str_map`, like `query` and `headers`; never nil.
+        query: see `params`.
+        headers: see `params`.
+        body: raw, not encoded.
+        remote_addr: by `encode_str`; no bytes leave the field out.
+    """
+    parts = (
+        _START_WITH_ADDR if remote_addr else _START,
+        encode_u64(request_id),
+        _METHOD,
+        method,
+        _PATH,
+        path,
+        _PARAMS,
+        params,
+        _QUERY,
+        query,
+        _HEADERS,
+        headers,
+        _BODY,
+        bin_header(len(body)),
+        body,
+    )
+    return b"".join((*parts, _REMOTE_ADDR, remote_addr) if remote_addr else parts)
+
+
+def encode_http_request(
+    request_id: int,
+    method: str,
+    path: str,
+    *,
+    params: Mapping[str, str],
+    query: Mapping[str, str],
+    headers: Mapping[str, str],
+    body: bytes,
+    remote_addr: str,
+) -> bytes:
+    """Return the payload of an `http.request` event; an empty `remote_addr` is left out."""
+    return join_http_request(
+        request_id,
+        encode_str(method),
+        encode_str(path),
+        encode_str_map(params),
+        encode_str_map(query),
+        encode_str_map(headers),
+        body,
+        encode_str(remote_addr) if remote_addr else b"",
+    )

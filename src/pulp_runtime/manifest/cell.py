@@ -1,0 +1,277 @@
+"""`pulp.cell.toml`: what a cell is called, may do and waits for."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Final
+
+from pulp_runtime.errors import ManifestError
+from pulp_runtime.manifest.limits import (
+    DEFAULT_CALL_TIMEOUT_MS,
+    DEFAULT_MAX_MEMORY_PAGES,
+    MAX_MEMORY_PAGES,
+    MAX_TICK_MS,
+    Limits,
+)
+from pulp_runtime.manifest.names import describe, explain_capability, explain_name, quote
+from pulp_runtime.manifest.not_built import NOT_BUILT
+from pulp_runtime.manifest.table import Table, read_table
+
+SCHEMA_VERSION: Final = 1
+RESTARTS: Final = ("never", "on_crash", "always")
+
+#: A manifest's name, looked for in this order, and the module it describes by default.
+MANIFEST_NAMES: Final[Mapping[str, str]] = {"pulp.cell.toml": "cell.wasm", "pulp.plugin.toml": "plugin.wasm"}
+_DEFAULT_WASM: Final = "cell.wasm"
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellSpec:
+    """A cell as its manifest describes it. Lists are tuples, empty where the manifest has none.
+
+    Attributes:
+        manifest_path: absolute; links are not resolved.
+        name: how operators, logs and other cells call it.
+        version: for people; nothing depends on it.
+        wasm_path: absolute; need not exist yet.
+        wasm_sha256: what the module must hash to, in lower case, if it is pinned.
+        provides: functions it answers.
+        consumes: functions it may call on other cells.
+        host_consumes: functions it may call in other applications.
+        depends_on: cells that must be initialised before it.
+        capabilities: what it may import, in lower case.
+        shared_memory_groups: memory it shares.
+        dedicated_thread: it gets a thread of its own.
+        snapshotable: its state may be saved.
+        restart: `never`, `on_crash` or `always`.
+        max_memory_pages: 1..65,536 pages of 64 KiB.
+        call_timeout_ms: wall time of one call.
+        tick_ms: time between idle ticks, 1..60,000; 0 for none; None for ticks
+            that start close together and grow rarer while nothing happens.
+        federated_callers: functions that other hosts may call.
+        federated_consumes: functions it may call on other hosts.
+        migratable: it may move to another host.
+        config: for `pulp_init`, None where the manifest has none.
+        schema_version: of the manifest.
+    """
+
+    manifest_path: Path
+    name: str
+    version: str
+    wasm_path: Path
+    wasm_sha256: str | None = None
+    provides: tuple[str, ...] = ()
+    consumes: tuple[str, ...] = ()
+    host_consumes: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    shared_memory_groups: tuple[str, ...] = ()
+    dedicated_thread: bool = False
+    snapshotable: bool = False
+    restart: str = "on_crash"
+    max_memory_pages: int = DEFAULT_MAX_MEMORY_PAGES
+    call_timeout_ms: int = DEFAULT_CALL_TIMEOUT_MS
+    tick_ms: int | None = None
+    federated_callers: tuple[str, ...] = ()
+    federated_consumes: tuple[str, ...] = ()
+    migratable: bool = False
+    config: Mapping[str, object] | None = field(default=None, hash=False)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def limits(self) -> Limits:
+        """What the cell may use."""
+        return Limits(memory_pages=self.max_memory_pages, call_seconds=self.call_timeout_ms / 1000)
+
+
+_NOT_KEYS: Final = frozenset({"manifest_path", "wasm_path"})
+#: No field is a table with a fixed form, so nothing is looked for inside any of them.
+_KNOWN: Final[Mapping[str, None]] = dict.fromkeys(
+    [*(item.name for item in fields(CellSpec) if item.name not in _NOT_KEYS), "wasm"]
+)
+
+
+def load_cell(path: Path) -> CellSpec:
+    """Read a cell's manifest, or the one in a directory.
+
+    This host is stricter than others that read the same file. Keys are
+    case-sensitive. A `config` that is not a table is an error. Cells' names
+    follow the one grammar of `names.py` and may not be reserved; capabilities
+    are plain ASCII. More than 65,536 pages of memory are refused. A field whose
+    feature does not exist (`not_built.py`) is refused unless it has its default.
+
+    Raises:
+        ManifestError: with `manifest path:`, `read manifest:`, `parse
+            manifest:`, `unknown manifest fields:` or `validate manifest:`.
+    """
+    table = read_table(find_manifest(path))
+    table.refuse_unknown(_KNOWN, otherwise="remove what is not a setting, or move it under [config]")
+    spec = _read(table)
+    for name, sentence in NOT_BUILT.items():
+        if getattr(spec, name):
+            raise table.invalid(f"{name} {sentence}; remove {name}", field=name)
+    return spec
+
+
+def find_manifest(path: Path) -> Path:
+    """Return `path`, or the manifest inside it when it is a directory.
+
+    Raises:
+        ManifestError: a directory without a manifest.
+    """
+    # Unlike `Path.is_dir`, this never raises: a path that cannot be one is for the reader to refuse.
+    if not os.path.isdir(path):
+        return path
+    for name in MANIFEST_NAMES:
+        if os.path.isfile(path / name):
+            return path / name
+    looked_for = " or ".join(MANIFEST_NAMES)
+    raise ManifestError(path, f"read manifest: no {looked_for} in this directory; name the file itself")
+
+
+def _read(table: Table) -> CellSpec:
+    return CellSpec(
+        manifest_path=table.path,
+        schema_version=_schema_version(table),
+        name=_name(table),
+        version=_version(table),
+        wasm_path=_wasm_path(table),
+        wasm_sha256=_wasm_sha256(table),
+        provides=_distinct(table.texts("provides")),
+        consumes=_distinct(table.texts("consumes")),
+        host_consumes=_host_consumes(table),
+        depends_on=_distinct(table.texts("depends_on")),
+        capabilities=_capabilities(table),
+        shared_memory_groups=_distinct(table.texts("shared_memory_groups")),
+        dedicated_thread=table.flag("dedicated_thread"),
+        snapshotable=table.flag("snapshotable"),
+        restart=_restart(table),
+        max_memory_pages=_max_memory_pages(table),
+        call_timeout_ms=table.uint32("call_timeout_ms") or DEFAULT_CALL_TIMEOUT_MS,
+        tick_ms=_tick_ms(table),
+        federated_callers=_distinct(table.texts("federated_callers")),
+        federated_consumes=_distinct(table.texts("federated_consumes")),
+        migratable=table.flag("migratable"),
+        config=_config(table),
+    )
+
+
+def _schema_version(table: Table) -> int:
+    found = table.integer("schema_version") or SCHEMA_VERSION
+    if found > SCHEMA_VERSION:
+        reason = f"is newer than host supports (max {SCHEMA_VERSION}); update the host or write 1"
+    elif found < 1:
+        reason = f"is not a version; write {SCHEMA_VERSION} or leave it out"
+    else:
+        return found
+    raise table.invalid(f"schema_version {found} {reason}", field="schema_version")
+
+
+def _name(table: Table) -> str:
+    name = table.text("name").strip()
+    if not name:
+        raise table.invalid('name is required; write for example name = "my-cell"', field="name")
+    problem = explain_name(name)
+    if problem:
+        raise table.invalid(f"name: {problem}", field="name")
+    return name
+
+
+def _version(table: Table) -> str:
+    version = table.text("version").strip()
+    if not version:
+        raise table.invalid('version is required; write for example version = "0.1.0"', field="version")
+    return version
+
+
+def _wasm_path(table: Table) -> Path:
+    default = MANIFEST_NAMES.get(table.path.name, _DEFAULT_WASM)
+    wasm = table.text("wasm") or default
+    if "\0" in wasm:
+        raise table.invalid(f'wasm contains a NUL character; write wasm = "{default}"', field="wasm")
+    return table.path.parent / wasm
+
+
+def _wasm_sha256(table: Table) -> str | None:
+    if "wasm_sha256" not in table.values:
+        return None
+    digest = table.text("wasm_sha256").strip().lower()
+    if not digest:
+        reason = "wasm_sha256 is required once the field is there"
+    elif not _SHA256.fullmatch(digest):
+        reason = f"wasm_sha256 {quote(digest)} is not 64 hexadecimal digits"
+    else:
+        return digest
+    raise table.invalid(f"{reason}; write the output of sha256sum, or remove the field", field="wasm_sha256")
+
+
+def _host_consumes(table: Table) -> tuple[str, ...]:
+    """Return the field once its syntax is right; unlike other lists it is not tidied up."""
+    names: dict[str, None] = {}
+    for index, name in enumerate(table.texts("host_consumes")):
+        odd = next((char for char in name if char.isspace() or not char.isprintable()), None)
+        if not name.strip():
+            reason = f"host_consumes[{index}] must be a non-empty exact provider function; remove it"
+        elif odd is not None:
+            reason = f"host_consumes {quote(name)} must not contain whitespace or control characters"
+            reason += f", and has {describe(odd)}; write the function's exact name"
+        elif name in names:
+            reason = f"duplicate host_consumes {quote(name)}; write it once"
+        else:
+            names[name] = None
+            continue
+        raise table.invalid(reason, field="host_consumes")
+    return tuple(names)
+
+
+def _capabilities(table: Table) -> tuple[str, ...]:
+    trimmed = [name.strip() for name in table.texts("capabilities")]
+    for name in trimmed:
+        problem = explain_capability(name) if name else None
+        if problem:
+            raise table.invalid(f"capabilities: {problem}", field="capabilities")
+    return _distinct(name.lower() for name in trimmed)
+
+
+def _restart(table: Table) -> str:
+    restart = table.text("restart").strip() or "on_crash"
+    if restart not in RESTARTS:
+        raise table.invalid(f"restart {quote(restart)} is none of {', '.join(RESTARTS)}; write one", field="restart")
+    return restart
+
+
+def _max_memory_pages(table: Table) -> int:
+    pages = table.uint32("max_memory_pages") or DEFAULT_MAX_MEMORY_PAGES
+    if pages > MAX_MEMORY_PAGES:
+        raise table.invalid(
+            f"max_memory_pages {pages} is more than {MAX_MEMORY_PAGES} pages (4 GiB); write a smaller number",
+            field="max_memory_pages",
+        )
+    return pages
+
+
+def _tick_ms(table: Table) -> int | None:
+    if "tick_ms" not in table.values:
+        return None
+    tick_ms = table.uint32("tick_ms")
+    if tick_ms > MAX_TICK_MS:
+        raise table.invalid(
+            f"tick_ms {tick_ms} is more than {MAX_TICK_MS}; write 1 to {MAX_TICK_MS}, or 0 for no ticks",
+            field="tick_ms",
+        )
+    return tick_ms
+
+
+def _config(table: Table) -> Mapping[str, object] | None:
+    config = table.table("config")
+    return None if config is None else config.values
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for name in names if name))
