@@ -1,0 +1,107 @@
+"""The WASI that a cell sees, where the engine's own would not do.
+
+The engine's preview 1 answers clocks, randomness, arguments (none) and folders (none). Ours are the two calls with an
+effect on the host: writing, which goes to the cell's log, and sleeping, which must end at the call's deadline.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from pulp_runtime._kernel.lines import LineLog
+from pulp_runtime.errors import HostError
+
+_SUCCESS: Final = 0
+_EBADF: Final = 8
+_EFAULT: Final = 21
+_EINVAL: Final = 28
+
+_STREAMS: Final = {1: "stdout", 2: "stderr"}
+_MAX_VECTORS: Final = 1024
+_MAX_WRITE: Final = 1 << 20
+_MAX_SUBSCRIPTIONS: Final = 256
+
+_SUBSCRIPTION: Final = struct.Struct("<QB7xI4xQQH6x")  # userdata, tag, clock or descriptor, timeout, precision, flags
+_EVENT: Final = struct.Struct("<QHBxxxxxQHxxxxxx")  # userdata, errno, tag, bytes ready, flags
+_CLOCK: Final = 0
+_ABSOLUTE: Final = 1
+
+
+class World(Protocol):
+    """What these calls need of an instance."""
+
+    def read(self, address: int, length: int) -> bytes:
+        """Copy bytes out of guest memory."""
+
+    def write(self, address: int, data: bytes) -> None:
+        """Copy bytes into guest memory."""
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but not past the call's deadline."""
+
+
+def world(guest: World, lines: LineLog) -> Mapping[str, tuple[int, Callable[..., int]]]:
+    """Return the WASI functions of our own by name: how many words, and the function."""
+
+    def fd_write(descriptor: int, vectors: int, count: int, written_out: int) -> int:
+        stream = _STREAMS.get(descriptor)
+        if stream is None:
+            return _EBADF
+        if count > _MAX_VECTORS:
+            return _EINVAL
+        try:
+            table = guest.read(vectors, 8 * count)
+            left = _MAX_WRITE
+            pieces = []
+            for address, length in struct.iter_unpack("<II", table):
+                pieces.append(guest.read(address, min(length, left)))
+                left -= len(pieces[-1])
+            guest.write(written_out, (_MAX_WRITE - left).to_bytes(4, "little"))
+        except HostError:
+            return _EFAULT
+        lines.feed(stream, b"".join(pieces))
+        return _SUCCESS
+
+    def poll_oneoff(subscriptions: int, events: int, count: int, count_out: int) -> int:
+        if not 1 <= count <= _MAX_SUBSCRIPTIONS:
+            return _EINVAL
+        try:
+            table = guest.read(subscriptions, _SUBSCRIPTION.size * count)
+            ready = _wait(guest, list(_SUBSCRIPTION.iter_unpack(table)))
+            guest.write(events, b"".join(ready))
+            guest.write(count_out, len(ready).to_bytes(4, "little"))
+        except HostError:
+            return _EFAULT
+        return _SUCCESS
+
+    return {"fd_write": (4, fd_write), "poll_oneoff": (4, poll_oneoff)}
+
+
+def _wait(guest: World, subscriptions: list[tuple[int, int, int, int, int, int]]) -> list[bytes]:
+    """Sleep until the first subscription is due and return every one that is."""
+    # Streams never make a cell wait: input is at its end, output is taken at once.
+    ready = [
+        _EVENT.pack(userdata, _SUCCESS if descriptor <= 2 else _EBADF, tag, 0, 0)
+        for userdata, tag, descriptor, *_ in subscriptions
+        if tag != _CLOCK
+    ]
+    if ready:
+        return ready
+    waits = [
+        (_remaining(clock, timeout, flags), _EVENT.pack(userdata, _SUCCESS, _CLOCK, 0, 0))
+        for userdata, _tag, clock, timeout, _precision, flags in subscriptions
+    ]
+    first = min(wait for wait, _event in waits)
+    if first > 0:
+        guest.sleep(first / 1e9)
+    return [event for wait, event in waits if wait <= first]
+
+
+def _remaining(clock: int, timeout: int, flags: int) -> int:
+    """Return nanoseconds until a clock subscription is due."""
+    if not flags & _ABSOLUTE:
+        return timeout
+    return max(0, timeout - (time.time_ns() if clock == 0 else time.monotonic_ns()))

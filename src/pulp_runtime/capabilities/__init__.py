@@ -1,0 +1,1 @@
+"""The built-in capabilities, each made of nothing but the extension API."""

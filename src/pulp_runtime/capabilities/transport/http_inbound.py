@@ -1,0 +1,249 @@
+"""`transport.http.inbound`: requests become events, replies become responses (spec/capabilities §2).
+
+    loop     _on_request ── match ── pending[id] ── post ──▶ mailbox
+    worker   http_respond ── render ── out ─┐        (or finalize: nobody answered, 500)
+    loop     _flush ◀───── defer ───────────┘
+
+A cell answers inside the step that brings the request. An id is good for one reply, by the cell it was given to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from typing import Final, TypedDict
+
+from pulp_runtime._net import response
+from pulp_runtime._net.exchange import Request
+from pulp_runtime._net.listener import Listener
+from pulp_runtime._net.response import RenderedFields, ResponseInvalid, assemble, render_head_fields
+from pulp_runtime._net.routes import RouteConflict, RouteInvalid, RouteTable
+from pulp_runtime.abi.http import HTTPRegister, HTTPResponse, join_http_request
+from pulp_runtime.errors import ExtensionError
+from pulp_runtime.ext import (
+    Capability,
+    CellRef,
+    Endpoint,
+    Errno,
+    HostError,
+    Posted,
+    SetupEnv,
+    StepEvent,
+    host_function,
+)
+
+NAME: Final = "transport.http.inbound"
+DEFAULT_PORT: Final = "8080"
+ANSWER_SECONDS: Final = 30.0
+"""How long a request waits for its reply, the time in the mailbox included. Past it the client gets 504."""
+GRACE_SECONDS: Final = 5.0
+_REPLY_HEADS: Final = 512
+_REPLY_HEAD_FIELDS: Final = 16
+
+Owned = tuple[Request, str]
+
+
+class HttpInbound:
+    """Requests of the shared listener, for the cells whose routes they match."""
+
+    def __init__(self) -> None:
+        self._table = RouteTable()
+        self._table_lock: Final = threading.Lock()
+        self._pending: Final[dict[int, Owned]] = {}
+        self._last_id = 0
+        self._out: Final[deque[tuple[Request, bytes, bool]]] = deque()
+        self._flushing = False
+        self._heads: Final[dict[object, RenderedFields]] = {}
+        self._env: SetupEnv | None = None
+        self._listener: Listener | None = None
+
+    # What cells call --------------------------------------------------------------------------------------------
+
+    @host_function
+    def http_register(self, cell: CellRef, route: HTTPRegister) -> None:
+        """Send requests with this method and path pattern to the calling cell.
+
+        Answers `FAILED` (4) for an invalid method or pattern, or one that overlaps a route of another cell.
+        """
+        with self._table_lock:
+            try:
+                self._table = self._table.add(route.method, route.path, cell.id)
+            except (RouteInvalid, RouteConflict) as error:
+                cell.log.warning("route refused", reason=str(error))
+                raise HostError(Errno.FAILED, str(error)) from None
+
+    @host_function
+    def http_respond(self, cell: CellRef, reply: HTTPResponse) -> None:
+        """Answer a request of this step.
+
+        Answers `FAILED` (4) when no request with this id waits for this cell, or the reply cannot be sent: a
+        status outside 200..999, a header that would break the response. Such a request can still be answered.
+        """
+        entry = self._pending.get(reply.id)
+        if entry is None or entry[1] != cell.id:
+            raise HostError(Errno.FAILED, "no such request")
+        request = entry[0]
+        try:
+            fields = self._fields(reply)
+        except ResponseInvalid as error:
+            cell.log.warning("response refused", reason=str(error))
+            raise HostError(Errno.FAILED, str(error)) from None
+        if self._pending.pop(reply.id, None) is None:
+            raise HostError(Errno.FAILED, "no such request")
+        line = request.line
+        data = assemble(
+            fields,
+            reply.body or b"",
+            method=line.method,
+            keep_alive=request.keep_alive,
+            http10=not line.minor,
+        )
+        self._send(request, data, close=fields.close)
+
+    def _fields(self, reply: HTTPResponse) -> RenderedFields:
+        """Return the rendered head of a reply; cells send the same few again and again."""
+        headers, cookies = reply.headers or {}, reply.cookies or ()
+        if len(headers) > _REPLY_HEAD_FIELDS or cookies:
+            return render_head_fields(reply.status, headers, cookies)
+        key = (reply.status, *headers.items())
+        fields = self._heads.get(key)
+        if fields is None:
+            fields = render_head_fields(reply.status, headers)
+            if len(self._heads) >= _REPLY_HEADS:
+                self._heads.clear()
+            if len(fields.head) <= 1024:
+                self._heads[key] = fields
+        return fields
+
+    # Requests, on the loop --------------------------------------------------------------------------------------
+
+    def _on_request(self, request: Request) -> None:
+        line = request.line
+        match = self._table.match(line.method, line.path)
+        if match is None:
+            self._answer(request, response.not_found(**_framing(request)))
+            return
+        self._last_id = number = self._last_id + 1
+        payload = join_http_request(
+            number,
+            line.packed_method,
+            line.packed_path,
+            match.packed_params,
+            line.packed_query,
+            request.block.packed_fields,
+            request.body,
+            request.connection.packed_remote_addr,
+        )
+        self._pending[number] = (request, match.owner)
+        posted = self._env.post(StepEvent("http.request", payload, number, match.owner))  # type: ignore[union-attr]
+        if posted is not Posted.ACCEPTED and self._pending.pop(number, None) is not None:
+            self._refuse(request, posted)
+
+    def _refuse(self, request: Request, posted: Posted) -> None:
+        if posted is Posted.FULL:
+            self._answer(request, response.simple(503, "queue full", **_framing(request)))
+        elif posted is Posted.TOO_LARGE:
+            self._answer(request, response.simple(413, "request body too large", **_framing(request)))
+        else:
+            self._answer(request, _plain(request, 503, b"cell shut down"))
+
+    def _answer(self, request: Request, data: bytes) -> None:
+        request.connection.respond(request, data)
+
+    def _send(self, request: Request, data: bytes, *, close: bool = False) -> None:
+        """Have the loop write an answer; from any thread."""
+        self._out.append((request, data, close))
+        if not self._flushing:
+            self._flushing = True
+            self._env.defer(self._flush)  # type: ignore[union-attr]
+
+    def _flush(self) -> None:
+        self._flushing = False
+        out = self._out
+        while out:
+            request, data, close = out.popleft()
+            request.connection.respond(request, data, close=close)
+
+    # Hooks ------------------------------------------------------------------------------------------------------
+
+    def setup(self, env: SetupEnv) -> None:
+        """Bind the shared listener; a port that is taken stops the host before any cell is loaded."""
+        host, _, port = (env.http_port or DEFAULT_PORT).rpartition(":")
+        if not port.isascii() or not port.isdigit():
+            raise ExtensionError(f"http port {env.http_port!r} is not a number, nor host:port")
+        self._env = env
+        self._listener = Listener.bind(host.strip("[]"), int(port))
+        env.spawn(self._serve(env, self._listener))
+
+    async def _serve(self, env: SetupEnv, listener: Listener) -> None:
+        await listener.serve(self._on_request)
+        bound = listener.addresses[0]
+        env.logger.info("http server started", addr=bound)
+        env.reachable(Endpoint(NAME, "public", f"http://{_reachable(bound)}"))
+        try:
+            while True:
+                await asyncio.sleep(1.0)
+                self._sweep(asyncio.get_running_loop().time())
+        finally:
+            await listener.close(GRACE_SECONDS)
+
+    def _sweep(self, now: float) -> None:
+        """Answer 504 for requests that have waited too long; a reply that comes later is answered 4."""
+        late = []
+        for number, (request, _owner) in list(self._pending.items()):  # oldest first
+            if now - request.received < ANSWER_SECONDS:
+                break
+            late.append(number)
+        for number in late:
+            entry = self._pending.pop(number, None)
+            if entry is not None:
+                self._answer(entry[0], response.simple(504, "cell timeout", **_framing(entry[0])))
+
+    def finalize(self, number: int) -> None:
+        """Answer 500 if the step that had the request left it unanswered."""
+        entry = self._pending.pop(number, None)
+        if entry is not None:
+            self._send(entry[0], _plain(entry[0], 500, b"cell did not respond"))
+
+    def teardown_cell(self, cell_id: str) -> None:
+        """Drop a cell's routes; answer 503 for its requests."""
+        with self._table_lock:
+            self._table = self._table.without(cell_id)
+        for number in [number for number, (_request, owner) in list(self._pending.items()) if owner == cell_id]:
+            entry = self._pending.pop(number, None)
+            if entry is not None:
+                self._send(entry[0], _plain(entry[0], 503, b"cell shut down"))
+
+    def teardown(self) -> None:
+        """Forget everything; the listener ended with its task."""
+        self._table = RouteTable()
+        self._pending.clear()
+
+
+class _Framing(TypedDict):
+    method: str
+    keep_alive: bool
+    http10: bool
+
+
+def _framing(request: Request) -> _Framing:
+    """Return what an answer must know of its request."""
+    line = request.line
+    return {"method": line.method, "keep_alive": request.keep_alive, "http10": not line.minor}
+
+
+def _plain(request: Request, status: int, body: bytes) -> bytes:
+    """Return an answer as the contract's handler writes it by itself: text, no newline."""
+    return response.render(status, {"Content-Type": "text/plain; charset=utf-8"}, (), body, **_framing(request))
+
+
+def _reachable(address: str) -> str:
+    """Return an address that a client on this machine can use: a wildcard means loopback."""
+    host, _, port = address.rpartition(":")
+    return f"127.0.0.1:{port}" if host in ("0.0.0.0", "[::]") else address  # noqa: S104  # compared, not bound
+
+
+def capability() -> Capability:
+    """Return the capability; the entry point."""
+    return Capability.of(NAME, HttpInbound())

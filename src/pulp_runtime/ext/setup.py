@@ -1,0 +1,43 @@
+"""What a capability is given when it is set up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pulp_runtime.ext.endpoint import Endpoint
+from pulp_runtime.ext.event import Posted, StepEvent
+from pulp_runtime.log import Log
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetupEnv:
+    """The host, as far as a capability may use it.
+
+    Attributes:
+        storage_root: folder under which each cell has `{storage_root}/{cell name}/`; it may not exist yet.
+        config: settings the operator gave this capability.
+        http_port: port (or `host:port`) of the shared listener; "" means the default.
+        logger: writes records that carry `capability=<name>`.
+        cell_name: always "": set-up happens once for the host, before any cell is loaded.
+        post: `post(event) -> Posted`: hand an event to its cell. From any thread; never blocks. What is not
+            accepted has not been kept, and whoever posted it answers its client.
+        spawn: `spawn(coroutine)`: run it on the host's event loop. It is cancelled when the host begins to stop:
+            the moment to accept nothing new. What it still awaits then may take as long as the grace time.
+            A capability starts no thread and no loop of its own.
+        reachable: `reachable(endpoint)`: report an address that is now open.
+        defer: `defer(callback)`: run `callback()` on the event loop soon. From any thread. Callbacks deferred
+            while a cell is stepped run together, when the worker's turn ends or after a few milliseconds.
+    """
+
+    storage_root: Path
+    logger: Log
+    post: Callable[[StepEvent], Posted]
+    spawn: Callable[[Coroutine[Any, Any, None]], None]
+    defer: Callable[[Callable[[], None]], None]
+    reachable: Callable[[Endpoint], None]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    http_port: str = ""
+    cell_name: str = ""
