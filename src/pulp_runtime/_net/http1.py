@@ -1,0 +1,394 @@
+"""One HTTP/1 connection: bytes in, requests out, answers back in order.
+
+    IDLE ──▶ HEAD ──▶ BODY ──▶ BUSY ──▶ IDLE          one request at a time
+      └────────────────────────▲ │                    a known head in one read goes straight through
+                                 ├──▶ DRAINING        the client does not take its answer
+                                 └──▶ CLOSED          the answer was the last one
+    any fault ──▶ LINGER ──▶ CLOSED                   answered, and thrown away what still comes
+
+Framing is ours, from the first byte to the last: a request ends where *this*
+file says it does, and what follows stays in the buffer until the request in
+flight is answered.
+
+There are no timers here. A connection has a `deadline`, which the listener
+compares with the clock once a second; on the way of a request nobody asks for
+the time more than once. A deadline of 0 means "idle since just now": the sweep
+sets the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from math import inf
+from typing import Final, cast
+
+from pulp_runtime._net import response
+from pulp_runtime._net.body import BodyReader
+from pulp_runtime._net.exchange import Request, Service, address_text
+from pulp_runtime._net.fault import RequestFault, bad
+from pulp_runtime._net.head import END_OF_HEAD, HeaderBlock, RequestLine, stray_byte
+from pulp_runtime.abi.http import pack_remote_addr
+
+_IDLE: Final = 0  #: nothing of a request is here; the buffer is empty
+_HEAD: Final = 1  #: a head has begun
+_BODY: Final = 2  #: a body has begun
+_BUSY: Final = 3  #: the handler has the request
+_DRAINING: Final = 4  #: answered, but the client leaves the answer unread
+_LINGER: Final = 5  #: our side is shut; what comes is thrown away
+_CLOSED: Final = 6  #: closing, or gone
+
+
+class Http1Connection(asyncio.Protocol):
+    """One client.
+
+    Attributes:
+        deadline: when the sweep has to look, by the loop's clock.
+        remote_addr: `ip:port` of the TCP peer, IPv6 in brackets; no header changes it.
+        packed_remote_addr: the same, by `abi.http.pack_remote_addr`.
+    """
+
+    __slots__ = (
+        "_advancing",
+        "_blocks",
+        "_body",
+        "_buffer",
+        "_closing",
+        "_eof",
+        "_head",
+        "_lines",
+        "_reading_paused",
+        "_request",
+        "_scanned",
+        "_service",
+        "_state",
+        "_transport",
+        "_unsent",
+        "_write_paused",
+        "deadline",
+        "packed_remote_addr",
+        "remote_addr",
+    )
+
+    _transport: asyncio.Transport
+    _head: tuple[RequestLine, HeaderBlock]
+
+    def __init__(self, service: Service) -> None:
+        self._service: Final = service
+        self._lines: Final = service.heads.lines
+        self._blocks: Final = service.heads.blocks
+        self._state = _IDLE
+        self.deadline = 0.0
+        self.remote_addr = ""
+        self.packed_remote_addr = b""
+        self._request: Request | None = None
+        self._buffer: Final = bytearray()
+        self._scanned = 0  # bytes of an unfinished head that were looked at
+        self._body: BodyReader | None = None
+        self._unsent = 0  # bytes waiting for the client when the deadline was set
+        self._advancing = self._closing = self._eof = False
+        self._reading_paused = self._write_paused = False
+
+    # -- what the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a place, or answer 503 if there is none."""
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        service = self._service
+        full = len(service.connections) >= service.settings.connections
+        if full:
+            transport.write(response.simple(503, "too many connections", keep_alive=False))
+        if full or service.closing:
+            self._close()
+            return
+        self.remote_addr = address_text(transport.get_extra_info("peername"))
+        self.packed_remote_addr = pack_remote_addr(self.remote_addr)
+        service.connections.add(self)
+        service.changed()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; a head seen before, alone in one read, goes straight to the handler."""
+        state = self._state
+        if state == _IDLE:
+            first, _, rest = data.partition(b"\r\n")
+            line = self._lines.get(first)
+            if line is not None:
+                block = self._blocks.get(rest)
+                if block is not None:
+                    self._dispatch(line, block, b"")
+                    return
+        elif state >= _LINGER:
+            return
+        self._buffer.extend(data)
+        self._advance()
+
+    def eof_received(self) -> bool:
+        """Answer what is in flight, then close; a client may shut its side down early."""
+        self._eof = True
+        if self._state < _BUSY:
+            self._advance()
+        elif self._state == _LINGER:
+            self._close()
+        return self._transport.can_write_eof()  # TLS has no half-close; there the transport ends it
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """Give up the place; tell the application if somebody still works for this client."""
+        service = self._service
+        request, self._request = self._request, None
+        self._state = _CLOSED
+        self.deadline = inf
+        self._release_body()
+        self._buffer.clear()
+        service.connections.discard(self)
+        service.changed()
+        if request is not None and service.on_disconnect is not None:
+            service.on_disconnect(request)
+
+    def pause_writing(self) -> None:
+        """Note that the client is slower than its answers."""
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        """Go on with the next request, which waited for room."""
+        self._write_paused = False
+        if self._state == _DRAINING:
+            self._await_next()
+
+    # -- what the application calls
+
+    def respond(self, request: Request, data: bytes, *, close: bool = False) -> None:
+        """Send a complete answer and go on with the next request.
+
+        Call it on the loop's thread. Nothing happens when the request is
+        answered already or its connection is gone.
+
+        Args:
+            request: which one.
+            data: the complete answer.
+            close: end the connection, whatever the client asked for.
+        """
+        if request is not self._request:
+            return
+        self._request = None
+        self._send(data, keep_alive=request.keep_alive and not close)
+
+    def close_when_idle(self) -> None:
+        """Close now if nothing is in flight, else after the answer, which says so."""
+        self._closing = True
+        if self._request is not None:
+            self._request.keep_alive = False
+        elif self._state in (_IDLE, _DRAINING):
+            self._close()
+
+    def abort(self) -> None:
+        """Close without waiting for anything."""
+        self._transport.abort()
+
+    def expire(self, now: float) -> None:
+        """Act on a deadline that has passed; called by the sweep."""
+        settings = self._service.settings
+        unsent = self._transport.get_write_buffer_size()
+        if self._state == _IDLE and not self.deadline:
+            self.deadline = now + settings.idle_seconds
+        elif self._state in (_HEAD, _BODY):
+            self._refuse(RequestFault(408, "request timeout"))
+        elif self._state >= _DRAINING and 0 < unsent < self._unsent:
+            self._unsent = unsent
+            self.deadline = now + settings.write_stall_seconds
+        elif self._state in (_IDLE, _LINGER) and not unsent:
+            self._close()
+        else:
+            self._transport.abort()
+
+    # -- reading
+
+    def _advance(self) -> None:
+        """Read requests out of the buffer until one is in flight or more bytes are needed."""
+        if self._advancing:  # the handler answered at once; the loop below goes on
+            return
+        self._advancing = True
+        try:
+            while self._buffer and self._state < _BUSY:
+                if not (self._read_body() if self._state == _BODY else self._read_head()):
+                    break
+            if self._eof and self._state < _BUSY:
+                self._end_of_input()
+        except RequestFault as fault:
+            self._refuse(fault)
+        finally:
+            self._advancing = False
+        waiting = self._state in (_BUSY, _DRAINING) and len(self._buffer) > self._service.settings.pipeline_bytes
+        if waiting != self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = waiting
+            if waiting:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def _read_head(self) -> bool:
+        """Read a head; return False if it is not all here."""
+        buffer = self._buffer
+        if self._state == _IDLE:
+            self._state = _HEAD
+            self._scanned = 0
+            self.deadline = self._service.time() + self._service.settings.header_seconds
+        end = buffer.find(END_OF_HEAD, max(0, self._scanned - 3))
+        if end < 0:
+            self._check_unfinished_head()
+            return False
+        end += len(END_OF_HEAD)
+        # One empty line before a request is forgiven: old clients end a body with it (RFC 9112 §2.2).
+        head = bytes(buffer[2 if buffer.startswith(b"\r\n") else 0 : end])
+        del buffer[:end]
+        line, block = self._head = self._service.heads.parse(head)
+        has_body = block.chunked or bool(block.content_length)
+        if line.redirect or line.path == "*":
+            self._answer_without_handler(line, keep_alive=self._keeps_alive(line, block) and not has_body)
+        elif has_body:
+            self._start_body(block)
+        else:
+            self._dispatch(line, block, b"")
+        return True
+
+    def _check_unfinished_head(self) -> None:
+        """Refuse a head that can no longer become a good one."""
+        buffer = self._buffer
+        settings = self._service.settings
+        if stray_byte(buffer, max(0, self._scanned - 1)):
+            raise bad("stray control character in request head")
+        if len(buffer) > settings.line_bytes and buffer.find(b"\r\n", 0, settings.line_bytes + 2) < 0:
+            raise RequestFault(414, "request line too long")
+        if len(buffer) > settings.head_bytes:
+            raise RequestFault(431, "request head too long")
+        self._scanned = len(buffer)
+
+    def _answer_without_handler(self, line: RequestLine, *, keep_alive: bool) -> None:
+        """Answer a request that no route can be for: an unclean path, or `OPTIONS *`."""
+        method, http10 = line.method, line.minor == 0
+        if line.redirect:
+            data = response.redirect(line.redirect, method=method, keep_alive=keep_alive, http10=http10)
+        else:
+            data = response.render(200, {}, (), b"", method=method, keep_alive=keep_alive, http10=http10)
+        self._send(data, keep_alive=keep_alive)
+
+    def _start_body(self, block: HeaderBlock) -> None:
+        """Get ready for a body; ask for it if the client waits to be asked."""
+        self._body = BodyReader(block, self._service)
+        self._state = _BODY
+        self.deadline = self._service.time() + self._service.settings.body_stall_seconds
+        if block.expect_continue and not self._buffer:
+            self._transport.write(response.CONTINUE)
+
+    def _read_body(self) -> bool:
+        """Read a body; return False if it is not all here."""
+        assert self._body is not None  # noqa: S101 - what the state BODY means, said to the type checker
+        body = self._body.read(self._buffer)
+        if body is None:
+            self.deadline = self._service.time() + self._service.settings.body_stall_seconds
+            return False
+        self._release_body()
+        self._dispatch(*self._head, body)
+        return True
+
+    def _release_body(self) -> None:
+        """Forget the body that is being read, if there is one."""
+        if self._body is not None:
+            self._body.release()
+            self._body = None
+
+    def _end_of_input(self) -> None:
+        """Act on the client's last byte being behind us."""
+        if self._state == _BODY:
+            raise bad("read body: unexpected EOF")
+        if self._state == _HEAD:
+            raise bad("unexpected EOF")
+        self._close()
+
+    # -- answering
+
+    def _keeps_alive(self, line: RequestLine, block: HeaderBlock) -> bool:
+        """Return whether the connection outlives this request (RFC 9112 §9.3)."""
+        if self._closing:
+            return False
+        return block.keep_alive is not False if line.minor else block.keep_alive is True
+
+    def _dispatch(self, line: RequestLine, block: HeaderBlock, body: bytes) -> None:
+        """Hand a request to the application."""
+        service = self._service
+        self._state = _BUSY
+        self.deadline = inf
+        self._request = request = Request(self, line, block, body, self._keeps_alive(line, block), service.time())
+        try:
+            service.handler(request)
+        except Exception as error:  # noqa: BLE001 - a bug in the application ends this connection and no other
+            self._state = _CLOSED
+            self._transport.abort()
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "the HTTP handler raised", "exception": error, "protocol": self}
+            )
+
+    def _send(self, data: bytes, *, keep_alive: bool) -> None:
+        """Write an answer and decide what comes after it."""
+        transport = self._transport
+        if transport.is_closing():  # its end is known, `connection_lost` is on its way
+            self._state = _CLOSED
+            return
+        transport.write(data)
+        if not keep_alive:
+            self._finish()
+        elif self._write_paused:
+            self._state = _DRAINING
+            self._watch_unsent(self._service.settings.write_stall_seconds)
+        else:
+            self._await_next()
+
+    def _await_next(self) -> None:
+        """Become idle, and read what came in the meantime."""
+        self._state = _IDLE
+        self.deadline = 0.0
+        if self._buffer or self._eof:
+            self._advance()
+
+    def _refuse(self, fault: RequestFault) -> None:
+        """Answer a request that cannot be read, and end the connection."""
+        self._release_body()
+        self._buffer.clear()
+        if not self._transport.is_closing():
+            self._transport.write(response.simple(fault.status, fault.reason, keep_alive=False))
+            self._linger()
+
+    def _finish(self) -> None:
+        """End the connection after its last answer."""
+        if self._buffer:
+            self._buffer.clear()
+            self._linger()
+        else:
+            self._close()
+
+    def _linger(self) -> None:
+        """Shut our side and throw away what comes.
+
+        Closing at once would have the kernel answer the bytes in flight with a
+        reset, and the client would lose the answer (RFC 9112 §9.6).
+        """
+        if self._eof or not self._transport.can_write_eof():
+            self._close()
+            return
+        self._state = _LINGER
+        self._transport.write_eof()
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        self._watch_unsent(self._service.settings.linger_seconds)
+        self._unsent = sys.maxsize  # a long answer gets the time of any long answer from then on
+
+    def _close(self) -> None:
+        """Close once everything is sent; the sweep sees that this does not take for ever."""
+        self._state = _CLOSED
+        self._transport.close()
+        self._watch_unsent(self._service.settings.write_stall_seconds)
+
+    def _watch_unsent(self, seconds: float) -> None:
+        """Have the sweep look whether the client takes what is written for it."""
+        self._unsent = self._transport.get_write_buffer_size()
+        self.deadline = self._service.time() + seconds
