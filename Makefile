@@ -4,38 +4,44 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PORT   ?= 8080
 
-.PHONY: run test lint bench fuzz setup guests clean
+.PHONY: run test lint bench fuzz setup dev guests clean
 .DEFAULT_GOAL := run
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Pulp needs Python 3.11 or newer; try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet --editable . --group dev
+	$(BIN)/pip install --quiet --group dev
 	touch $@
 
 setup: $(VENV)/.ready ## make .venv with the command in .venv/bin/pulp
 
+dev: $(VENV)/.ready-dev ## add what tests, lint and benchmarks need (compilers too: 600 MB)
+
 run: setup ## serve the example cells on port 8080 (Ctrl-C stops)
 	$(BIN)/pulp run examples/echo/c examples/heartbeat/c --http-port $(PORT)
 
-test: setup ## the whole suite
+test: dev ## the whole suite
 	$(BIN)/pytest -n 2 --dist loadgroup
 
-lint: setup ## format, style, types, floors
+lint: dev ## format, style, types, floors
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## measure against peers in the same run
+bench: dev ## measure against peers in the same run (under three minutes)
 	$(BIN)/python -m benchmarks.http_echo
 	$(BIN)/python -m benchmarks.crossing
 
-fuzz: setup ## a million hostile inputs for each host import and decoder
+fuzz: dev ## a million hostile inputs for each host import and decoder
 	$(BIN)/python -m tests.fuzz --cases 1000000
 
-guests: setup ## rebuild every committed .wasm from its source
+guests: dev ## rebuild every committed .wasm from its source
 	$(BIN)/python scripts/guests.py
 
 clean:

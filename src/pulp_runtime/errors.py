@@ -155,8 +155,19 @@ class MessageTooLarge(CellError):
         super().__init__(cell, f"cell message exceeds {limit}-byte limit")
 
 
+class CallRefused(CellError):
+    """A call that was not made: no such cell, or a function it does not provide."""
+
+
 class CallFailed(CellError):
     """The host could not hand bytes in or take bytes out: the allocator refused or pointed outside memory."""
+
+
+class NoPostReturn(CellError):
+    """A typed call of a module that does not export `pulp_post_return`."""
+
+    def __init__(self, cell: str) -> None:
+        super().__init__(cell, f'cell "{cell}" does not export pulp_post_return; use call')
 
 
 class CellClosed(CellError):

@@ -1,6 +1,6 @@
 """The composition root: the one file that names every part.
 
-    async with Host(["examples/echo/c"]) as host:
+    with Host(["examples/echo/c"]) as host:          # or: async with, on the loop of a program that has one
         print(host.url)
 
 Life: read manifests ─▶ set up capabilities ─▶ load cells ─▶ serve ─▶ drain ─▶ shut cells down ─▶ tear down.
@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from pulp_runtime._kernel.cell import Cell
 from pulp_runtime._kernel.discovery import installed
@@ -26,10 +26,15 @@ from pulp_runtime._kernel.modules import default_cache
 from pulp_runtime._kernel.policy import State
 from pulp_runtime._kernel.registry import Registry
 from pulp_runtime._kernel.runner import Runner
+from pulp_runtime._kernel.selection import select
 from pulp_runtime.abi.config import encode_config
+from pulp_runtime.background import LoopThread
+from pulp_runtime.capabilities.core import entropy
+from pulp_runtime.capabilities.core import log as core_log
 from pulp_runtime.capabilities.transport import http_inbound
-from pulp_runtime.errors import PulpError
+from pulp_runtime.errors import CallRefused, ExtensionError, PulpError
 from pulp_runtime.ext import Capability, Endpoint, SetupEnv, StepEvent
+from pulp_runtime.ext import all as registered
 from pulp_runtime.log import Log
 from pulp_runtime.manifest.cell import CellSpec, load_cell
 from pulp_runtime.manifest.graph import start_order
@@ -39,14 +44,41 @@ BUILT_IN: Final[dict[str, Callable[[], Capability]]] = {
 }
 """The capabilities that come with Pulp, by name."""
 
+ALWAYS: Final[dict[str, Callable[[], Capability]]] = {
+    core_log.NAME: core_log.capability,
+    entropy.NAME: entropy.capability,
+}
+"""Those that every cell has, whether it declares them or not."""
+
 GRACE_SECONDS: Final = 5.0
 _HALT_SECONDS: Final = 1.5
 _POLL_SECONDS: Final = (0.0002, 0.02)
 """Shortest and longest pause between two questions to a source that can only be asked."""
 
 
+def _naming(log: Log, spec: CellSpec, error: PulpError) -> Log:
+    """Return the log for a cell that does not start; it names the module, if the error does not."""
+    return log if str(spec.wasm_path) in str(error) else log.bind(wasm=spec.wasm_path)
+
+
 class StartError(PulpError):
     """The host cannot start; everything that had been acquired is released again."""
+
+
+class CellStatus(NamedTuple):
+    """A cell at one moment.
+
+    Attributes:
+        state: `loading`, `ready`, `restarting`, `down`, `stopped` or `failed`.
+        reason: why, "" when nothing is wrong.
+        steps: how often it has been stepped.
+        restarts: how often it has been restarted.
+    """
+
+    state: str
+    reason: str
+    steps: int
+    restarts: int
 
 
 class Host:
@@ -58,6 +90,8 @@ class Host:
         http_port: port, or `host:port`, of the shared listener; 0 lets the system choose. `$HTTP_PORT`, else 8080.
         capabilities: more capabilities, beside the built-in and installed ones.
         config: settings for capabilities, by capability name.
+        providers: which implementation to use, by capability name, where there are several: its
+            `Capability.provider`, or the package that offers it.
         workers: threads that run cells; the number of processors by default.
         cache: folder for compiled modules; None keeps none.
         grace_seconds: how long stopping may take.
@@ -71,6 +105,7 @@ class Host:
         http_port: str | int | None = None,
         capabilities: Iterable[Capability] = (),
         config: dict[str, dict[str, Any]] | None = None,
+        providers: Mapping[str, str] | None = None,
         workers: int | None = None,
         cache: Path | None = None,
         grace_seconds: float = GRACE_SECONDS,
@@ -86,11 +121,7 @@ class Host:
         self._workers: Final = workers or os.cpu_count() or 1
         self._cache: Final = cache or default_cache()
         self._grace: Final = grace_seconds
-        self._registry: Final = Registry(discover=lambda: installed(BUILT_IN))
-        for make in BUILT_IN.values():
-            self._registry.gated(make())
-        for capability in capabilities:
-            self._registry.gated(capability)
+        self._registry: Final = _registry(tuple(capabilities), dict(providers or {}))
         self._runners: Final[dict[str, Runner]] = {}
         self._declared: Final[list[Capability]] = []
         self._tasks: Final[list[asyncio.Task[None]]] = []
@@ -98,6 +129,7 @@ class Host:
         self._engine: Engine | None = None
         self._dispatcher: Dispatcher | None = None
         self._moved: asyncio.Event | None = None
+        self._thread: LoopThread | None = None
         self.finished = True
         """Whether every thread has ended; False only after `stop`, when a guest could not be stopped in time."""
 
@@ -228,12 +260,12 @@ class Host:
         try:
             cell = Cell.load(spec, self._registry, engine=self._engine, log=log, blocking=runner.lane.blocking)
         except PulpError as error:
-            log.error(f"{phase}load failed", err=str(error))
+            _naming(log, spec, error).error(f"{phase}load failed", err=str(error))
             raise
         try:
             cell.init(encode_config(spec.config))
         except PulpError as error:
-            log.error(f"{phase}init failed", err=str(error))
+            _naming(log, spec, error).error(f"{phase}init failed", err=str(error))
             cell.close()
             self._teardown_cell(spec)
             raise
@@ -272,7 +304,7 @@ class Host:
             await self._drain(end - _HALT_SECONDS)
             for runner in self._runners.values():
                 runner.retire()
-            await asyncio.to_thread(self._shut_down, end - _HALT_SECONDS / 2)
+            await self._shut_down_cells(end - _HALT_SECONDS / 2, end)
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=max(0.05, end - time.monotonic()))
             tear_down(self._declared)
@@ -287,29 +319,41 @@ class Host:
         self._endpoints.clear()
 
     async def _drain(self, end: float) -> None:
-        """Wait until no cell has anything to do; past `end`, end what the guests do."""
-        while any(runner.busy for runner in self._runners.values()):
-            if time.monotonic() >= end:
-                self.log.warning("guests still busy at shutdown; ending them", cells=self._busy())
-                assert self._engine is not None  # noqa: S101  # checked by stop
-                self._engine.halt()
+        """Wait until no cell has anything to do; past `end`, end what the guests do.
+
+        Nobody waits for a cell that is still being loaded: it is ended as soon as no other has work.
+        """
+        assert self._engine is not None  # noqa: S101  # checked by stop
+        told = False
+        while busy := [runner for runner in self._runners.values() if runner.busy]:
+            now = time.monotonic()
+            if now >= end or not any(runner.state is State.READY for runner in busy):
+                if not told:
+                    names = [runner.spec.name for runner in busy]
+                    self.log.warning("guests still busy at shutdown; ending them", cells=names)
+                told = True
+                self._engine.halt()  # again and again: a guest may have been between two calls
+            if now >= end + _HALT_SECONDS / 4:
                 break
             await asyncio.sleep(0.005)
 
-    def _busy(self) -> list[str]:
-        return [runner.spec.name for runner in self._runners.values() if runner.busy]
+    async def _shut_down_cells(self, halt_at: float, end: float) -> None:
+        """Let the cells say goodbye; past `halt_at`, end those that do not come to it, past `end`, leave them."""
+        assert self._engine is not None  # noqa: S101  # checked by stop
+        work = asyncio.ensure_future(asyncio.to_thread(self._shut_down))
+        while not work.done() and (now := time.monotonic()) < end:
+            if now >= halt_at:
+                self._engine.halt()
+            await asyncio.wait({work}, timeout=0.05 if now >= halt_at else halt_at - now)
 
-    def _shut_down(self, end: float) -> None:
+    def _shut_down(self) -> None:
         """Run each cell's probes and `pulp_shutdown`, dependents first, and close it."""
         for spec in reversed(self._order):
             runner = self._runners.get(spec.name)
             cell = runner.cell if runner is not None else None
-            if cell is None or runner is None:
-                continue
-            if time.monotonic() > end and self._engine is not None:
-                self._engine.halt()
-            self._farewell(cell, runner.log)
-            self._teardown_cell(spec)
+            if cell is not None and runner is not None:
+                self._farewell(cell, runner.log)
+                self._teardown_cell(spec)
 
     def _farewell(self, cell: Cell, log: Log) -> None:
         try:
@@ -346,6 +390,55 @@ class Host:
         """Where the shared listener answers, e.g. `http://127.0.0.1:8080`; "" when no cell has one."""
         return next((endpoint.address for endpoint in self._endpoints), "")
 
+    def call(self, cell: str, function: str, args: bytes = b"", *, seconds: float | None = None) -> bytes:
+        """Ask a cell for one of the functions it provides; return its response. From any thread but the loop's.
+
+        Args:
+            cell: its name.
+            function: one that its manifest lists under `provides`.
+            args: opaque bytes, MessagePack by convention.
+            seconds: how long to wait for the cell to be free; its call deadline by default.
+
+        Raises:
+            CallRefused: there is no such cell, or it does not provide that function.
+            CellError: see `Cell.call`.
+        """
+        runner = self._runners.get(cell)
+        if runner is None:
+            raise CallRefused(cell, f"no cell {cell!r} here; there are {', '.join(self._runners) or 'none'}")
+        if function not in runner.spec.provides:
+            raise CallRefused(cell, f"cell {cell} does not provide {function!r}; add it to provides in its manifest")
+        return runner.call(function, args, seconds)
+
+    async def call_async(self, cell: str, function: str, args: bytes = b"", *, seconds: float | None = None) -> bytes:
+        """Do what `call` does, for coroutines."""
+        return await asyncio.to_thread(self.call, cell, function, args, seconds=seconds)
+
+    def status(self) -> dict[str, CellStatus]:
+        """Return where each cell is in its life, and why. From any thread."""
+        return {
+            name: CellStatus(runner.state.value, runner.reason, runner.calls, runner.restarts)
+            for name, runner in self._runners.items()
+        }
+
+    def __enter__(self) -> Self:
+        """Start on an event loop of its own, in a thread, for programs that have none."""
+        self._thread = LoopThread("pulp")
+        try:
+            self._thread.run(self.start())
+        except BaseException:
+            self._thread.close()
+            raise
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _stack: TracebackType | None
+    ) -> None:
+        if self._thread is not None:
+            self._thread.run(self.stop())
+            self._thread.close()
+            self._thread = None
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -354,3 +447,21 @@ class Host:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _stack: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+def _registry(capabilities: Sequence[Capability], pins: Mapping[str, str]) -> Registry:
+    """Return the capabilities of a host: built in, registered by code, given, and what packages offer."""
+    there = [make() for make in BUILT_IN.values()]
+    there += [*registered(), *capabilities]
+    known = {(capability.name, capability.provider) for capability in there}
+    elsewhere = {name for name, provider in pins.items() if (name, provider) not in known}
+    there = [capability for capability in there if capability.name not in elsewhere]
+    registry = Registry(prefill=False, discover=lambda: installed({**BUILT_IN, **ALWAYS}, pins))
+    for make in ALWAYS.values():
+        registry.always(make())
+    for capability in select(there, {name: pin for name, pin in pins.items() if name not in elsewhere}):
+        registry.gated(capability)
+    for name in elsewhere:
+        if registry.find(name) is None:
+            raise ExtensionError(f'pinned capability "{name}": no installed package is or has provider "{pins[name]}"')
+    return registry

@@ -10,8 +10,10 @@ cell writes is escaped in all of them: it can neither add a line nor colour a te
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
 import re
 import sys
 import time
@@ -65,7 +67,9 @@ def text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     plain = str(value)
-    return plain if _PLAIN.fullmatch(plain) else json.dumps(plain, ensure_ascii=not plain.isprintable())
+    if _PLAIN.fullmatch(plain) and plain.isprintable():
+        return plain
+    return json.dumps(plain, ensure_ascii=not plain.isprintable())
 
 
 def escape(line: str) -> str:
@@ -115,7 +119,8 @@ class Terminal(logging.Formatter):
         pairs = "".join(f"  \x1b[2m{key}=\x1b[0m{text(value)}" for key, value in fields.items())
         colour = self._COLOURS.get(record.levelname, "\x1b[36m")
         line = f"\x1b[2m{clock}\x1b[0m {colour}{level:<5}\x1b[0m {escape(record.getMessage())}{pairs}"
-        return f"{line}\n{stack}" if stack else line
+        # Indented, because a message in the stack may hold lines of a cell's making.
+        return "\n    ".join([line, *map(escape, stack.splitlines())])
 
 
 def configure(renderer: str = "auto", *, level: str = "info", stream: TextIO | None = None) -> None:
@@ -129,12 +134,27 @@ def configure(renderer: str = "auto", *, level: str = "info", stream: TextIO | N
     stream = stream or sys.stdout
     if renderer == "auto":
         renderer = "terminal" if stream.isatty() else "text"
-    handler = logging.StreamHandler(stream)
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to lose a line
+    handler = _Output(stream)
     handler.setFormatter({"text": KeyValue, "json": Json, "terminal": Terminal}[renderer]())
     logger = logging.getLogger("pulp")
     logger.handlers[:] = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False
+
+
+class _Output(logging.StreamHandler[TextIO]):
+    """A stream that may go away: `pulp run … | head` ends the log, not the host."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Write to nowhere from now on if the reader is gone."""
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())
+            os.close(nowhere)
+        else:
+            super().handleError(record)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

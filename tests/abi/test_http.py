@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import msgpack
 
-from pulp_runtime.abi.codec import decode_struct, encode_str, encode_str_map
+from pulp_runtime.abi.codec import decode_struct, encode_str_map
 from pulp_runtime.abi.http import (
     HTTPRegister,
     HTTPRequest,
     HTTPResponse,
     encode_http_request,
     join_http_request,
+    pack_query,
+    pack_remote_addr,
+    pack_target,
 )
 
 
@@ -51,9 +54,9 @@ def test_an_empty_address_is_left_out_and_an_empty_map_is_not() -> None:
 
 
 def test_parts_that_were_kept_give_the_same_request() -> None:
-    empty, headers = encode_str_map({}), encode_str_map({"Accept": "*/*"})
+    headers = encode_str_map({"Accept": "*/*"})
     joined = join_http_request(
-        3, encode_str("GET"), encode_str("/x"), empty, empty, headers, b"hi", encode_str("[::1]:9")
+        3, pack_target("GET", "/x"), encode_str_map({}), pack_query({}), headers, b"hi", pack_remote_addr("[::1]:9")
     )
     whole = encode_http_request(
         3, "GET", "/x", params={}, query={}, headers={"Accept": "*/*"}, body=b"hi", remote_addr="[::1]:9"

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Final, TypeVar
 
-from pulp_runtime._kernel.contract import check_exports
-from pulp_runtime._kernel.crossing import EngineFault, Export
+from pulp_runtime._kernel.batch import Batch
+from pulp_runtime._kernel.calls import Asked, Lift, copy_response, lift_response
+from pulp_runtime._kernel.crossing import EngineFault
 from pulp_runtime._kernel.engine import Engine
 from pulp_runtime._kernel.instance import Blocking, Instance
 from pulp_runtime._kernel.lines import LineLog
-from pulp_runtime._kernel.registry import Bindings, Registry
-from pulp_runtime.abi.envelope import encode_step, event_prefix, idle_envelope
-from pulp_runtime.errors import CallFailed, CellClosed, CellRefused, LoadError, MessageTooLarge
+from pulp_runtime._kernel.load import instantiate
+from pulp_runtime._kernel.modules import default_cache
+from pulp_runtime._kernel.registry import Registry
+from pulp_runtime.abi.envelope import IDLE_BYTES, StepEnvelope, encode_step, idle_envelope
+from pulp_runtime.errors import CallFailed, CellClosed, CellError, CellRefused, MessageTooLarge, NoPostReturn
 from pulp_runtime.ext import CellRef, StepEvent
 from pulp_runtime.log import Log
-from pulp_runtime.manifest.cell import CellSpec
+from pulp_runtime.manifest.cell import CellSpec, load_cell
 from pulp_runtime.manifest.limits import DIAGNOSTIC_BYTES
 
 T = TypeVar("T")
-_HEADER: Final = 20
 _SIGN: Final = 1 << 31
 
 
@@ -40,7 +42,8 @@ class Cell:
         bindings: the host functions it was given.
     """
 
-    def __init__(self, spec: CellSpec, ref: CellRef, instance: Instance) -> None:
+    def __init__(self, spec: CellSpec, ref: CellRef, instance: Instance, engine: Engine | None = None) -> None:
+        self._engine = engine
         self.spec: Final = spec
         self.ref: Final = ref
         self._limits: Final = spec.limits
@@ -51,10 +54,10 @@ class Cell:
     @classmethod
     def load(
         cls,
-        spec: CellSpec,
+        spec: CellSpec | str | Path,
         registry: Registry | None = None,
         *,
-        engine: Engine,
+        engine: Engine | None = None,
         cell_id: str = "",
         log: Log | None = None,
         blocking: Blocking = nullcontext,
@@ -63,9 +66,9 @@ class Cell:
         """Read, check, compile, bind and start a cell's module; `init` is the caller's next step.
 
         Args:
-            spec: its manifest.
+            spec: its manifest, or the path of one.
             registry: where its capabilities come from; None gives it no import but WASI.
-            engine: compiles and runs it.
+            engine: compiles and runs it; by default one of its own, which ends with the cell.
             cell_id: its event target, its name by default.
             log: where it and its extensions log.
             blocking: makes the context in which its host functions may wait.
@@ -76,25 +79,25 @@ class Cell:
             HookFailed: an extension could not bind.
             CellTrap, CellExit: its start function did not return.
         """
-        ref = CellRef(spec.name, cell_id or spec.name, log or Log("pulp", cell=spec.name))
-        data = _read_wasm(spec)
-        module = engine.modules.load(spec.name, spec.wasm_path, data)
-        memory = check_exports(spec.name, spec.wasm_path, module, spec.max_memory_pages)
-        bindings = registry.bind(ref, spec.capabilities) if registry is not None else Bindings()
-        granted = registry.granted(spec.capabilities) if registry is not None else frozenset()
-        instance = Instance(
-            engine,
-            module,
-            spec.wasm_path,
-            ref,
-            bindings,
-            granted,
-            memory,
-            spec.limits,
-            blocking=blocking,
-            lines=lines,
-        )
-        return cls(spec, ref, instance)
+        if not isinstance(spec, CellSpec):
+            spec = load_cell(Path(spec))
+        log = log or Log("pulp", cell=spec.name)
+        lines = lines or LineLog(log, spec.limits)
+        own = None if engine is not None else Engine(default_cache())
+        try:
+            instance = instantiate(
+                spec,
+                registry,
+                engine or own,  # type: ignore[arg-type]  # one of them is there
+                CellRef(spec.name, cell_id or spec.name, log, lines.line),
+                blocking,
+                lines,
+            )
+        except BaseException:
+            if own is not None:
+                own.close()
+            raise
+        return cls(spec, instance.cell, instance, own)
 
     @property
     def name(self) -> str:
@@ -127,14 +130,30 @@ class Cell:
         instance.release(address, len(config))
         return code
 
-    def step(self, call_number: int, event: StepEvent) -> int:
-        """Run `pulp_step` with one event; return what the guest returned, which means nothing (signed).
+    def step(self, envelope: StepEnvelope) -> int:
+        """Run `pulp_step` with an envelope; return what the guest returned, which means nothing (signed).
+
+        Without a payload it is an idle step, which answers 0 and does not run while another call is in progress.
+
+        Raises:
+            MessageTooLarge: the envelope is over the limit; the guest did not run.
+            CellTrap, CellTimeout, CellExit, CellClosed, CallFailed: as `init`.
+        """
+        data = envelope.encode()
+        if len(data) == IDLE_BYTES:
+            return self._idle(data) or 0
+        return self._step(data)
+
+    def deliver(self, call_number: int, event: StepEvent) -> int:
+        """Run `pulp_step` with one event.
 
         Raises:
             MessageTooLarge: the envelope is over the limit; the guest did not run.
             CellTrap, CellTimeout, CellExit, CallFailed: as `init`.
         """
-        envelope = encode_step(call_number, time.time_ns(), event.kind, event.payload)
+        return self._step(encode_step(call_number, time.time_ns(), event.kind, event.payload))
+
+    def _step(self, envelope: bytes) -> int:
         if len(envelope) > self._message_bytes:
             raise MessageTooLarge(self.name, self._message_bytes)
         with self._lock:
@@ -143,20 +162,55 @@ class Cell:
                 raise CellClosed(self.name, "cell is closed")
             return _signed(instance.step(envelope))
 
+    def steps(self, call_number: int, events: Sequence[StepEvent]) -> tuple[int, CellError | None]:
+        """Run `pulp_step` with several events in one crossing, as far as they fit into it and it does not take long.
+
+        Returns:
+            How many were stepped through, at least one unless the first failed; and what happened to the one after
+            them, if anything did.
+        """
+        now = time.time_ns()
+        envelopes: list[bytes] = []
+        size = 0
+        for event in events:
+            envelope = encode_step(call_number, now, event.kind, event.payload)
+            size += len(envelope)
+            if not Batch.fits(len(envelopes) + 1, size):
+                break
+            envelopes.append(envelope)
+            call_number += 1
+        if not envelopes:
+            try:
+                self.deliver(call_number, events[0])
+            except CellError as error:
+                return 0, error
+            return 1, None
+        with self._lock:
+            instance = self._instance
+            if instance is None:
+                return 0, CellClosed(self.name, "cell is closed")
+            try:
+                return instance.steps(envelopes)
+            except CellClosed as error:
+                return 0, error
+
+    @property
+    def progress(self) -> int:
+        """How many steps of the batch in progress have been made; from any thread."""
+        instance = self._instance
+        return 0 if instance is None else instance.progress
+
     def idle(self, call_number: int) -> bool:
         """Run an idle step unless another call is in progress; answer whether it ran."""
+        return self._idle(idle_envelope(call_number, time.time_ns())) is not None
+
+    def _idle(self, envelope: bytes) -> int | None:
         if not self._lock.acquire(blocking=False):
-            return False
+            return None
         try:
-            instance = self._live("cell is closed")
-            instance.idle(idle_envelope(call_number, time.time_ns()))
+            return _signed(self._live("cell is closed").idle(envelope))
         finally:
             self._lock.release()
-        return True
-
-    def envelope_bytes(self, event: StepEvent) -> int:
-        """Return how long an event's envelope will be."""
-        return _HEADER + len(event_prefix(event.kind)) + len(event.payload or b"\xc0")
 
     def call(self, function: str, args: bytes = b"", *, seconds: float | None = None) -> bytes:
         """Ask the cell's `pulp_on_call`; return a copy of its response.
@@ -168,14 +222,51 @@ class Cell:
 
         Raises:
             CellRefused: it returned another number than 0 (unsigned).
-            CallFailed: it has no `pulp_on_call`, stayed busy, or its response is not in its memory.
+            CallFailed: it stayed busy, or its response is not in its memory.
             MessageTooLarge: name, arguments or response are over the limit.
-            CellTrap, CellTimeout, CellExit, CellClosed: as `init`.
+            CellClosed: it has no `pulp_on_call`, or is closed.
+            CellTrap, CellTimeout, CellExit: as `init`.
         """
-        limit = self._limits.message_bytes
+        limit = self._message_bytes
+        return self._ask(
+            function, args, seconds, lambda instance, asked: copy_response(instance, asked, limit), diagnose=True
+        )
+
+    def call_typed(self, function: str, args: bytes, lift: Lift[T], *, seconds: float | None = None) -> T:
+        """Ask the cell's `pulp_on_call` for a response laid out by the canonical ABI; return what `lift` makes of it.
+
+        `lift(guest, address, length)` reads the response where it lies. Then the guest frees it in its
+        `pulp_post_return`, also when `lift` raised.
+
+        Raises:
+            NoPostReturn: the module does not export `pulp_post_return`; use `call`.
+            Exception: as `call`, without the guest's own words; and what `lift` raises.
+        """
+        limit = self._message_bytes
+
+        def take(instance: Instance, asked: Asked) -> T:
+            post_return = instance.export("pulp_post_return")
+            if post_return is None:
+                raise NoPostReturn(self.name)
+            return lift_response(instance, asked, limit, post_return, lift)
+
+        if not self.exports_post_return:
+            raise NoPostReturn(self.name)
+        return self._ask(function, args, seconds, take, diagnose=False)
+
+    def _ask(
+        self,
+        function: str,
+        args: bytes,
+        seconds: float | None,
+        take: Callable[[Instance, Asked], T],
+        *,
+        diagnose: bool,
+    ) -> T:
+        """Call, take the response, free the rest; all of it under the cell's lock and one deadline."""
         name = function.encode()
-        if max(len(name), len(args)) > limit:
-            raise MessageTooLarge(self.name, limit)
+        if max(len(name), len(args)) > self._message_bytes:
+            raise MessageTooLarge(self.name, self._message_bytes)
         wait = self._limits.call_seconds if seconds is None else seconds
         if not self._lock.acquire(timeout=wait):
             raise CallFailed(self.name, f"{self.name} stayed busy for {wait:g} s")
@@ -184,37 +275,31 @@ class Cell:
             on_call = instance.export("pulp_on_call") if instance is not None else None
             if instance is None or on_call is None:
                 raise CellClosed(self.name, f'cell "{self.name}" does not export pulp_on_call (or is closed)')
-            code, response = self._within(
-                instance, "pulp_on_call", lambda: self._on_call(instance, on_call, name, args, limit)
+            return self._within(
+                instance, "pulp_on_call", lambda: self._answer(instance, Asked(instance, on_call, name, args), take)
             )
-            if code:
-                diagnostic = self._diagnostic(instance, "pulp_on_call")
-                raise CellRefused(self.name, "pulp_on_call", code, diagnostic)
-            return response
+        except CellRefused as refused:
+            raise self._with_diagnostic(refused) if diagnose else refused from None
         finally:
             self._lock.release()
 
-    def _on_call(self, instance: Instance, on_call: Export, name: bytes, args: bytes, limit: int) -> tuple[int, bytes]:
-        """Call with an 8-byte out-area; free response, out-area, arguments and name in that order (spec/core §3.5)."""
-        name_at = instance.place(name)
-        args_at = instance.place(args)
-        out_at = instance.place(bytes(8))
-        code = on_call(name_at, len(name), args_at, len(args), out_at, out_at + 4)
-        response = b""
-        if not code:
-            out = instance.memory.read(out_at, 8) or bytes(8)
-            address, length = int.from_bytes(out[:4], "little"), int.from_bytes(out[4:], "little")
-            if length > limit:
-                raise MessageTooLarge(self.name, limit)
-            copied = instance.memory.read(address, length)
-            if copied is None:
-                raise CallFailed(self.name, f"response of {length} bytes at {address:#x} is outside its memory")
-            response = copied
-            instance.release(address, length)
-        instance.release(out_at, 8)
-        instance.release(args_at, len(args))
-        instance.release(name_at, len(name))
-        return code, response
+    def _answer(self, instance: Instance, asked: Asked, take: Callable[[Instance, Asked], T]) -> T:
+        try:
+            if asked.code:
+                raise CellRefused(self.name, "pulp_on_call", asked.code)
+            return take(instance, asked)
+        finally:
+            asked.release()
+
+    def _with_diagnostic(self, refused: CellRefused) -> CellRefused:
+        instance = self._live("cell is closed")
+        return CellRefused(self.name, refused.export, refused.code, self._diagnostic(instance, refused.export))
+
+    @property
+    def exports_post_return(self) -> bool:
+        """Whether the module exports `pulp_post_return`, and so may be asked with `call_typed`."""
+        with self._lock:
+            return self._instance is not None and self._instance.export("pulp_post_return") is not None
 
     @property
     def has_provider(self) -> bool:
@@ -259,6 +344,8 @@ class Cell:
             instance, self._instance = self._instance, None
             if instance is not None:
                 instance.close()
+            if self._engine is not None:
+                self._engine.close()
 
     def _live(self, otherwise: str) -> Instance:
         if self._instance is None:
@@ -280,29 +367,11 @@ class Cell:
         pointer, length = instance.export(f"{export}_error_ptr"), instance.export(f"{export}_error_len")
         if pointer is None or length is None or instance.spent:
             return ""
-        address = self._within(instance, export, pointer)
-        size = self._within(instance, export, length)
+        try:
+            address = self._within(instance, export, pointer)
+            size = self._within(instance, export, length)
+        except CellError:
+            return ""
         if not address or not 0 < size <= DIAGNOSTIC_BYTES:
             return ""
         return (instance.memory.read(address, size) or b"").decode(errors="replace")
-
-
-def _read_wasm(spec: CellSpec) -> bytes:
-    """Return the module's bytes, which are the ones that were checked against the manifest's digest."""
-    try:
-        data = spec.wasm_path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise LoadError(
-            spec.name,
-            f"read wasm: {spec.wasm_path}: {reason}; build the module, or set wasm in {spec.manifest_path.name}",
-        ) from None
-    if spec.wasm_sha256 is not None:
-        found = hashlib.sha256(data).hexdigest()
-        if found != spec.wasm_sha256:
-            raise LoadError(
-                spec.name,
-                f"WASM SHA-256 mismatch: {spec.wasm_path} has {found}, {spec.manifest_path.name} wants "
-                f"{spec.wasm_sha256}",
-            )
-    return data

@@ -6,8 +6,10 @@ error means that the module is invalid.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -17,10 +19,13 @@ from pulp_runtime._kernel.engine import engine_config
 from pulp_runtime._kernel.modules import COMPILE_SECONDS
 
 MEMORY_BYTES = 4 << 30
+_PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
     """Compile standard input into the file named by the first argument."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody waits for the result of an orphan
     _limit(resource.RLIMIT_CPU, COMPILE_SECONDS * (os.cpu_count() or 1))
     _limit(resource.RLIMIT_AS, MEMORY_BYTES)
     _limit(resource.RLIMIT_CORE, 0)

@@ -128,7 +128,9 @@ class Imports:
     def _tell(self, name: str, error: BaseException) -> None:
         try:
             self.failed(name, error)
-        except BaseException as stop:  # noqa: BLE001  # a broken log handler must not pass either
+        except Exception:  # noqa: BLE001  # a broken log handler must not pass either
+            return
+        except BaseException as stop:  # noqa: BLE001  # as in the guard
             self.pending = stop
 
 
@@ -195,20 +197,25 @@ class Export:
 class GuestMemory:
     """A linear memory, checked against its size as it is now.
 
-    A range is `address`, `length`, both unsigned 32-bit; `read` and `write` answer False or None past the end.
+    Made of nothing, it is a memory of size 0. A range is `address`, `length`, both unsigned 32-bit; past the end
+    `read` answers None and `write` False.
     """
 
     __slots__ = ("_context", "_memory", "size", "view")
 
-    def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
-        self._context = ctypes.c_void_p(_address(store._context()))
-        self._memory = ctypes.byref(memory._memory)
+    def __init__(self, store: wasmtime.Store | None = None, memory: wasmtime.Memory | None = None) -> None:
         self.size = 0
         self.view = memoryview(b"")
-        self.refresh()
+        self._context = self._memory = None
+        if store is not None and memory is not None:
+            self._context = ctypes.c_void_p(_address(store._context()))
+            self._memory = ctypes.byref(memory._memory)
+            self.refresh()
 
     def refresh(self) -> None:
         """Look at the memory's base and size again."""
+        if self._context is None:
+            return
         size = _memory_size(self._context, self._memory)
         if size != self.size:
             base = _memory_data(self._context, self._memory)
@@ -236,6 +243,7 @@ class GuestMemory:
 
     def forget(self) -> None:
         """Drop the view; the memory is about to go away."""
+        self._context = None
         self.view = memoryview(b"")
         self.size = 0
 

@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Collection, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pulp_runtime.errors import ExtensionError
 from pulp_runtime.ext import Capability
 from pulp_runtime.log import Log
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 GROUP: Final = "pulp.capabilities"
 
 
-def installed(built_in: Collection[str] = ()) -> Mapping[str, Callable[[], Capability]]:
+def installed(
+    built_in: Collection[str] = (), pins: Mapping[str, str] | None = None
+) -> Mapping[str, Callable[[], Capability]]:
     """Return the capabilities that installed packages offer, as loaders by name; none is imported here.
 
     Args:
-        built_in: names that no package may take; an offer of one is ignored, and said so.
+        built_in: names that no package may take unless it is pinned; an offer of one is ignored, and said so.
+        pins: the wanted provider by capability name: the module of the entry point, or the package's name.
     """
-    found: dict[str, list[importlib.metadata.EntryPoint]] = {}
-    for point in importlib.metadata.entry_points(group=GROUP):
-        if point.name in built_in:
+    from importlib.metadata import entry_points  # most hosts never ask, and it takes a while to import
+
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUP):
+        pin = (pins or {}).get(point.name)
+        if pin is not None:
+            if pin in (point.module, _package(point)):
+                found.setdefault(point.name, []).append(point)
+        elif point.name in built_in:
             Log("pulp").warning("extension ignored", capability=point.name, reason="the name is built in")
         else:
             found.setdefault(point.name, []).append(point)
     return {name: _loader(name, points) for name, points in found.items()}
 
 
-def _loader(name: str, points: list[importlib.metadata.EntryPoint]) -> Callable[[], Capability]:
+def _loader(name: str, points: list[EntryPoint]) -> Callable[[], Capability]:
     def load() -> Capability:
         if len({point.value for point in points}) > 1:
             offers = " and ".join(sorted(f"{point.value} of {_package(point)}" for point in points))
-            raise ExtensionError(f"capability {name} is offered by {offers}; uninstall one of them")
+            raise ExtensionError(f"capability {name} is offered by {offers}; pin one of them")
         try:
             offered = points[0].load()
             capability = offered if isinstance(offered, Capability) else offered()
@@ -47,5 +58,5 @@ def _loader(name: str, points: list[importlib.metadata.EntryPoint]) -> Callable[
     return load
 
 
-def _package(point: importlib.metadata.EntryPoint) -> str:
+def _package(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else "an unnamed package"

@@ -45,7 +45,7 @@ class Dispatcher:
         """Return the pool, or a lane with one thread of its own."""
         if not dedicated:
             return self._pool
-        lane = Lane(f"cell:{name}", 1, self._turning)
+        lane = Lane(f"cell:{name}", 1, self._turning, most=1)
         self._lanes.append(lane)
         return lane
 

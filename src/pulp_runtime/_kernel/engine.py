@@ -9,6 +9,7 @@ from typing import Final
 
 import wasmtime
 
+from pulp_runtime._kernel.batch import glue_module
 from pulp_runtime._kernel.crossing import epoch_counter
 from pulp_runtime._kernel.ticker import Ticker
 
@@ -20,8 +21,7 @@ def engine_config() -> wasmtime.Config:
     """Return the engine's configuration: the same here and in the compiling child, or the result cannot be loaded.
 
     What cells do not need is off, so that it can neither be attacked nor escape a limit: threads (waits that no
-    deadline ends), 64-bit and multiple memories (limits count one memory of 32 bits), garbage-collected heaps
-    (outside every limit).
+    deadline ends), 64-bit memories (limits are for 32 bits), garbage-collected heaps (outside every limit).
     """
     config = wasmtime.Config()
     config.epoch_interruption = True
@@ -29,7 +29,7 @@ def engine_config() -> wasmtime.Config:
     config.max_wasm_stack = WASM_STACK_BYTES
     config.wasm_threads = False
     config.wasm_memory64 = False
-    config.wasm_multi_memory = False
+    config.wasm_multi_memory = True  # for the glue; a cell's store has room for one
     config.wasm_gc = False
     config.wasm_function_references = False
     config.wasm_component_model = False
@@ -42,6 +42,7 @@ class Engine:
     Attributes:
         wasm: the engine of the wheel.
         ticker: advances the epoch while any guest runs.
+        glue: runs many steps in one crossing; see `batch.py`.
         modules: compiled modules, in memory and on disk.
         halted: set when the host wants every guest to end; sleeping guests wake.
     """
@@ -50,12 +51,14 @@ class Engine:
         from pulp_runtime._kernel.modules import Modules  # modules needs engine_config
 
         self.wasm: Final = wasmtime.Engine(engine_config())
+        self.glue: Final = glue_module(self.wasm)
         self.ticker: Final = Ticker(epoch_counter(self.wasm), on_tick)
         self.modules: Final = Modules(self.wasm, cache)
         self.halted: Final = threading.Event()
 
     def halt(self) -> None:
-        """End every guest call in progress, now; calls made later run again."""
+        """End every guest call and compilation in progress, now; those begun later run again."""
+        self.modules.stop_compiling()
         self.halted.set()
         self.ticker.expire()
 

@@ -20,13 +20,14 @@ class Events:
 
     def __init__(self, capability: Capability, runners: Mapping[str, Runner]) -> None:
         self._runners: Final = runners
+        self._mailboxes: Final = {target: runner.mailbox for target, runner in runners.items()}
         self._finalize: Final = capability.finalize or _nothing
 
     def post(self, event: StepEvent) -> Posted:
         """Hand an event to its cell, or to every cell that declares the capability when it names none."""
         if event.cell_id:
-            runner = self._runners.get(event.cell_id)
-            return Posted.CLOSED if runner is None else runner.post(event, self._finalize)
+            mailbox = self._mailboxes.get(event.cell_id)
+            return Posted.CLOSED if mailbox is None else mailbox.post(event, self._finalize)
         return self._broadcast(event)
 
     def _broadcast(self, event: StepEvent) -> Posted:
@@ -36,7 +37,7 @@ class Events:
         taken = 0
         refused = Posted.CLOSED
         for runner in runners:
-            posted = runner.post(event, last.one)
+            posted = runner.mailbox.post(event, last.one)
             if posted is Posted.ACCEPTED:
                 taken += 1
             else:

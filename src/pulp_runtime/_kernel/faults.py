@@ -5,7 +5,7 @@ from __future__ import annotations
 import wasmtime
 
 from pulp_runtime._kernel.crossing import is_interrupt
-from pulp_runtime.errors import CellError, CellExit, CellTimeout, CellTrap
+from pulp_runtime.errors import CellError, CellExit, CellTimeout, CellTrap, LoadError
 
 MAX_FRAMES = 8
 
@@ -21,11 +21,19 @@ def describe(cell: str, where: str, cause: Exception, seconds: float) -> CellErr
     """
     if isinstance(cause, wasmtime.ExitTrap):
         return CellExit(cell, where, cause.code)
-    if is_interrupt(cause):
+    if is_interrupt(cause) or isinstance(cause, TimeoutError):
         return CellTimeout(cell, f"{where}: stopped after {seconds:g} s, the call's deadline")
     if isinstance(cause, wasmtime.Trap):
         return CellTrap(cell, f"{where}: {_reason(cause.message)}{_frames(cause)}")
     return CellTrap(cell, f"{where}: {_reason(str(cause))}")
+
+
+def describe_start(cell: str, path: object, cause: Exception, seconds: float) -> CellError:
+    """Return the error for a module that could not be instantiated: its own doing, or something it may not have."""
+    where = f"{path}: instantiate wasm"
+    if isinstance(cause, wasmtime.Trap | wasmtime.ExitTrap):
+        return describe(cell, where, cause, seconds)
+    return LoadError(cell, f"{where}: {' '.join(str(cause).split())}")
 
 
 def _reason(message: str) -> str:

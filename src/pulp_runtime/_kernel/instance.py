@@ -7,23 +7,23 @@ any more and must be replaced.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any, Final
 
 import wasmtime
 
+from pulp_runtime._kernel.batch import Batch
 from pulp_runtime._kernel.contract import OPTIONAL, REQUIRED
 from pulp_runtime._kernel.crossing import Deadline, EngineFault, Export, GuestMemory, Imports
 from pulp_runtime._kernel.engine import Engine
-from pulp_runtime._kernel.faults import describe
+from pulp_runtime._kernel.faults import describe, describe_start
 from pulp_runtime._kernel.lines import LineLog
 from pulp_runtime._kernel.link import link
 from pulp_runtime._kernel.registry import Binding, Bindings
 from pulp_runtime._kernel.ticker import TICK_SECONDS
 from pulp_runtime._kernel.world import world
-from pulp_runtime.errors import CallFailed, CellClosed, Errno, HostError
+from pulp_runtime.errors import CallFailed, CellClosed, CellError, Errno, HostError
 from pulp_runtime.ext import CellRef
 from pulp_runtime.manifest.limits import Limits
 
@@ -32,6 +32,8 @@ FORWARDED: Final = ("HTTP_PORT", "TZ")
 
 Blocking = Callable[[], AbstractContextManager[None]]
 _IDLE_BYTES: Final = 20
+_NESTED_ALLOCATIONS: Final = 8
+"""How deep an allocator may call host functions that allocate."""
 
 
 class Instance:
@@ -46,7 +48,9 @@ class Instance:
     """
 
     __slots__ = (
+        "_allocating",
         "_armed",
+        "_batch",
         "_deadline",
         "_engine",
         "_epochs",
@@ -54,6 +58,7 @@ class Instance:
         "_idle",
         "_imports",
         "_limits",
+        "_memory_name",
         "_store",
         "alloc",
         "blocking",
@@ -84,12 +89,13 @@ class Instance:
         self.spent = ""
         self.granted = granted
         self.blocking = blocking
-        self.lines = lines or LineLog(cell.log)
+        self.lines = lines or LineLog(cell.log, limits)
         self._engine = engine
         self._limits = limits
         self._epochs = engine.ticker.epochs(limits.call_seconds)
         self._armed = -1
         self._idle = 0
+        self._allocating = 0
         self._imports = Imports(self._host_function_failed)
         self._store = self._new_store()
         linker = wasmtime.Linker(engine.wasm)
@@ -98,44 +104,54 @@ class Instance:
         ours = world(self, self.lines)
         link(cell.name, path, module, linker, self._imports, bindings, ours, self._wrap)
         self._deadline = Deadline(self._store)
+        self._batch: Batch | None = None
+        self.memory = GuestMemory()  # until there is one: host functions called by a start section answer 2
         self._exports = self._instantiate(linker, module, path)
+        self._memory_name = memory_name
         self.memory = GuestMemory(self._store, self._exports[memory_name])
         self.alloc = self._required("pulp_alloc")
         self.step_export = self._required("pulp_step")
         self.free = self.export("pulp_free")
+        self._initialize()
 
     def _new_store(self) -> wasmtime.Store:
         store = wasmtime.Store(self._engine.wasm)
-        store.set_limits(
-            memory_size=self._limits.memory_bytes,
-            table_elements=self._limits.table_elements,
-            instances=1,
-            tables=16,
-            memories=1,
-        )
+        self._limit(store)
         wasi = wasmtime.WasiConfig()
         wasi.env = [(name, os.environ[name]) for name in FORWARDED if os.environ.get(name)]
         store.set_wasi(wasi)
         return store
 
+    def _limit(self, store: wasmtime.Store | None = None, *, extra: int = 0) -> None:
+        """Bound what the guest may take; `extra` makes room for the glue."""
+        (store or self._store).set_limits(
+            memory_size=self._limits.memory_bytes,
+            table_elements=self._limits.table_elements,
+            instances=1 + 2 * extra,
+            tables=16,
+            memories=1 + extra,
+        )
+
     def _instantiate(self, linker: wasmtime.Linker, module: wasmtime.Module, path: object) -> Mapping[str, Any]:
-        """Run the module's start section and its `_initialize` (or `_start`), each within the deadline."""
+        """Instantiate the module, its start section included, within the deadline."""
         self.enter()
         try:
             instance = linker.instantiate(self._store, module)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
             self.spent = "it could not be instantiated"
-            raise describe(self.cell.name, f"{path}: instantiate wasm", error, self._limits.call_seconds) from None
+            raise describe_start(self.cell.name, path, error, self._limits.call_seconds) from None
         finally:
             self.leave()
             linker.close()
-        self._exports = instance.exports(self._store)
+        return instance.exports(self._store)
+
+    def _initialize(self) -> None:
+        """Run `_initialize`, or `_start` if there is none; imports may be called from there (spec/core §3.1)."""
         for name in ("_initialize", "_start"):
             start = self.export(name)
             if start is not None:
                 self.run(name, start)
-                break
-        return self._exports
+                return
 
     # Entry points -----------------------------------------------------------------------------------------------
 
@@ -201,6 +217,44 @@ class Instance:
             self._engine.ticker.inside.discard(self)
         return answer
 
+    def steps(self, envelopes: Sequence[bytes]) -> tuple[int, CellError | None]:
+        """Hand over envelopes that fit into a batch; return how many steps were made, and what ended them.
+
+        It may stop early, with no error, when the batch takes long: the deadline is for one step, not for all.
+        """
+        batch = self._batch or self._new_batch()
+        self.enter()
+        error: CellError | None = None
+        try:
+            batch.run(envelopes)
+            if batch.allocator:
+                error = CallFailed(self.cell.name, f"pulp_alloc {batch.allocator}")
+        except EngineFault as fault:
+            error = self.fail("pulp_step", fault)
+        finally:
+            self._engine.ticker.inside.discard(self)
+        return batch.done, error
+
+    def _new_batch(self) -> Batch:
+        names = ("pulp_alloc", "pulp_step", "pulp_free")
+        cell = {name: self._exports[name] for name in names if name in self._exports}
+        cell["memory"] = self._exports[self._memory_name]
+        self._limit(extra=1)
+        self._batch = Batch(self._store, self._engine.glue, cell, self._imports)
+        return self._batch
+
+    @property
+    def progress(self) -> int:
+        """How many steps of the batch in progress have been made."""
+        batch = self._batch
+        return 0 if batch is None else batch.progress
+
+    def tick(self, epoch: int) -> None:
+        """End a batch that has taken a whole tick; called by the ticker while the instance is inside a call."""
+        batch = self._batch
+        if batch is not None and epoch - self._armed > 1:
+            batch.stop()
+
     def idle(self, envelope: bytes) -> int:
         """Hand over an envelope without an event, in a buffer that is allocated once and kept (spec/core §3.5)."""
         self.enter()
@@ -229,10 +283,13 @@ class Instance:
         if length and self.free is not None and not self.spent:
             self.free.call2(address, length)
 
-    def fail(self, name: str, fault: EngineFault) -> Exception:
+    def fail(self, name: str, fault: EngineFault) -> CellError:
         """Return the error for a call that did not come back, and mark the instance as spent."""
         error = describe(self.cell.name, name, fault.cause, self._limits.call_seconds)
         self.spent = str(error)
+        pending, self._imports.pending = self._imports.pending, None
+        if pending is not None and not isinstance(pending, EngineFault):
+            raise pending  # what a host function raised before, and must not be swallowed
         return error
 
     def _bad_allocation(self, address: int, length: int) -> CallFailed:
@@ -260,33 +317,46 @@ class Instance:
 
     def deliver(self, data: bytes, address_out: int, length_out: int) -> None:
         """See `ext.Guest.deliver`."""
-        address = 0
-        if data:
-            try:
-                address = self.alloc.call1(len(data))
-            except EngineFault as fault:
-                self.fail("pulp_alloc", fault)
-                raise HostError(Errno.ALLOC) from None
-            if not address:
-                raise HostError(Errno.ALLOC)
+        address = self._allocate(len(data)) if data else 0
         self.write(address, data)
         self.write(address_out, address.to_bytes(4, "little"))
         self.write(length_out, len(data).to_bytes(4, "little"))
+
+    def _allocate(self, length: int) -> int:
+        """Ask the guest, which is waiting in a host function, for a buffer; what goes wrong fails its step too."""
+        if self._allocating >= _NESTED_ALLOCATIONS:
+            raise HostError(Errno.ALLOC)
+        self._allocating += 1
+        try:
+            address = self.alloc.call1(length)
+        except EngineFault as fault:
+            self.fail("pulp_alloc", fault)
+            self._imports.pending = fault
+            raise HostError(Errno.ALLOC) from None
+        finally:
+            self._allocating -= 1
+        if not address:
+            raise HostError(Errno.ALLOC)
+        return address
 
     def seconds_left(self) -> float:
         """See `ext.Guest.seconds_left`."""
         return max(0.0, (self._armed + self._epochs - self._engine.ticker.epoch) * TICK_SECONDS)
 
     def sleep(self, seconds: float) -> None:
-        """Sleep for the guest, not past its deadline, not when the host halts its guests."""
+        """Sleep for the guest; a sleep that its deadline or the host ends, ends its step too."""
+        halted, left = self._engine.halted, self.seconds_left()
+        awake = not halted.is_set()
         with self.blocking():
-            self._engine.halted.wait(min(seconds, self.seconds_left() + 2 * TICK_SECONDS))
+            woken = halted.wait(min(seconds, left)) and awake
+        if (woken or seconds > left) and self._imports.pending is None:
+            self._imports.pending = EngineFault(TimeoutError("asleep at its deadline"))
 
     def _wrap(self, binding: Binding) -> Callable[..., int]:
         """Make a binding callable for this instance, behind a second wall: the grant is looked up at each call."""
         function, capability, granted = binding.function, binding.capability, self.granted
         if binding.stub:
-            return partial(function, self)
+            return self._refused(binding)
 
         def call2(first: int, second: int) -> int:
             return function(self, first, second) if capability in granted else Errno.UNDECLARED
@@ -304,6 +374,22 @@ class Instance:
             return call_blocking
         return call2 if binding.words == 2 else call
 
+    def _refused(self, binding: Binding) -> Callable[..., int]:
+        """Make a stub callable that tells the operator, once, what the guest was refused."""
+        told: list[str] = []
+
+        def call(*words: int) -> int:
+            if not told:
+                told.append(binding.name)
+                self.cell.log.warning(
+                    "call refused: add the capability to the manifest",
+                    function=binding.name,
+                    capability=binding.capability,
+                )
+            return binding.function(self, *words)
+
+        return call
+
     def _host_function_failed(self, name: str, error: BaseException) -> None:
         if self.lines.allows(1024):
             self.cell.log.error("host function failed", function=name, error=repr(error), exc_info=error)
@@ -313,5 +399,8 @@ class Instance:
         self.spent = self.spent or "it is closed"
         self.lines.flush()
         self.memory.forget()
+        if self._batch is not None:
+            self._batch.forget()
+            self._batch = None
         self._exports = {}
         self._store.close()

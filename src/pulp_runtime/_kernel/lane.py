@@ -47,12 +47,19 @@ class Lane:
 
     Attributes:
         turning: identifiers of the threads, of all lanes that share the set, that are in a turn.
+
+    Args:
+        name: of its threads.
+        size: how many threads it keeps.
+        turning: see above.
+        most: how many it may have while some are held up.
     """
 
-    def __init__(self, name: str, size: int, turning: set[int]) -> None:
+    def __init__(self, name: str, size: int, turning: set[int], *, most: int = MAX_THREADS) -> None:
         self.turning: Final = turning
         self._name: Final = name
         self._size: Final = size
+        self._most: Final = most
         self._ready: Final[queue.SimpleQueue[Turn | None]] = queue.SimpleQueue()
         self._later: Final[list[tuple[float, int, Turn]]] = []
         self._lock: Final = threading.Lock()
@@ -60,7 +67,9 @@ class Lane:
         self._threads: Final[set[threading.Thread]] = set()
         self._idle: Final[set[int]] = set()
         self._turns: Final[dict[int, float]] = {}
+        self._blocked: Final[set[int]] = set()
         self._closed = False
+        self._short_at = 0.0
         for _ in range(size):
             self._start()
 
@@ -81,12 +90,15 @@ class Lane:
         """Let another thread serve the lane while this one waits."""
         me = threading.get_ident()
         since = self._turns.pop(me, None)
-        if since is not None and not self._idle and len(self._turns) < self._size:
-            self._start()
+        if since is not None:
+            self._blocked.add(me)
+            if not self._idle and len(self._turns) < self._size:
+                self._start()
         try:
             yield
         finally:
             if since is not None:
+                self._blocked.discard(me)
                 self._turns[me] = time.monotonic()
 
     def tend(self, now: float) -> None:
@@ -102,22 +114,29 @@ class Lane:
 
     def close(self, seconds: float) -> bool:
         """Let the threads end; answer whether they did within `seconds`."""
-        self._closed = True
-        for _ in range(len(self._threads)):
+        with self._lock:
+            self._closed = True
+            threads = list(self._threads)
+        for _ in threads:
             self._ready.put(None)
         end = time.monotonic() + seconds
-        for thread in list(self._threads):
+        for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        return not any(thread.is_alive() for thread in threads)
 
     def _start(self) -> None:
         with self._lock:
-            if self._closed or len(self._threads) >= MAX_THREADS:
+            if self._closed or len(self._threads) >= self._most:
                 return
-            name = f"{self._name}:{next(self._numbers)}" if self._size > 1 else self._name
+            name = f"{self._name}:{next(self._numbers)}" if self._most > 1 else self._name
             thread = threading.Thread(target=self._work, name=name, daemon=True)
             self._threads.add(thread)
-        thread.start()
+            self._short_at = time.monotonic()
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system has no more of them: those there are must do
+                self._threads.discard(thread)
+                Log("pulp").error("no more worker threads", lane=self._name, reason=str(error))
 
     def _work(self) -> None:
         me = threading.get_ident()
@@ -125,7 +144,9 @@ class Lane:
             turn = self._next(me)
             if turn is None:
                 break
-            self._turns[me] = time.monotonic()
+            self._turns[me] = now = time.monotonic()
+            if len(self._turns) + len(self._blocked) > self._size:
+                self._short_at = now
             self.turning.add(me)
             try:
                 turn.turn()
@@ -151,7 +172,7 @@ class Lane:
             try:
                 turn = self._ready.get(timeout=wait)
             except queue.Empty:
-                if self._surplus(wait):
+                if self._surplus():
                     return None
                 continue
             finally:
@@ -184,5 +205,6 @@ class Lane:
             return None
         return turn if turn.claim() else None
 
-    def _surplus(self, wait: float | None) -> bool:
-        return wait == SURPLUS_SECONDS and len(self._idle) > self._size
+    def _surplus(self) -> bool:
+        """Tell whether for a while now the lane's own number of threads would have been enough."""
+        return len(self._idle) > self._size and time.monotonic() - self._short_at >= SURPLUS_SECONDS

@@ -8,33 +8,47 @@ from collections.abc import Callable
 from typing import Final
 
 from pulp_runtime.log import Log, escape
+from pulp_runtime.manifest.limits import Limits
 
 LINE_BYTES: Final = 4096
 """Longest line kept; the rest of it is dropped and said so."""
-LINES_PER_SECOND: Final = 200
-BYTES_PER_SECOND: Final = 256 << 10
 
 
 class LineLog:
     """One cell's lines. Past its rate, lines are dropped and counted; the count is logged with the next line."""
 
-    __slots__ = ("_budget_bytes", "_budget_lines", "_clock", "_dropped", "_log", "_partial", "_since")
+    __slots__ = (
+        "_budget_bytes",
+        "_budget_lines",
+        "_bytes_per_second",
+        "_clock",
+        "_dropped",
+        "_lines_per_second",
+        "_log",
+        "_partial",
+        "_since",
+    )
 
-    def __init__(self, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, log: Log, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        limits = limits or Limits()
         self._log: Final = log
+        self._lines_per_second: Final = limits.log_lines_per_second
+        self._bytes_per_second: Final = limits.log_bytes_per_second
         self._clock: Final = clock
         self._partial: Final[dict[str, bytes]] = {}
         self._since = clock()
-        self._budget_lines = LINES_PER_SECOND
-        self._budget_bytes = BYTES_PER_SECOND
+        self._budget_lines = self._lines_per_second
+        self._budget_bytes = self._bytes_per_second
         self._dropped = 0
 
     def feed(self, stream: str, data: bytes) -> None:
         """Take bytes a guest wrote to `stream` ("stdout" or "stderr"); log each line that is complete."""
         lines = (self._partial.get(stream, b"") + data).split(b"\n")
         self._partial[stream] = lines.pop()[: LINE_BYTES + 1]
-        for line in lines:
-            self.line(logging.INFO, line, stream=stream)
+        for at, line in enumerate(lines):
+            if not self.line(logging.INFO, line, stream=stream):
+                self._dropped += len(lines) - at - 1  # a million newlines cost no more than the first refused
+                break
 
     def flush(self) -> None:
         """Log what has no newline yet, and how much was dropped."""
@@ -44,19 +58,21 @@ class LineLog:
         self._partial.clear()
         self._tell_dropped()
 
-    def line(self, level: int, data: bytes, **fields: str) -> None:
-        """Log one line at `level`, unless the cell has used up its second."""
-        if self.allows(len(data)):
-            kept = escape(data[:LINE_BYTES].decode(errors="replace").rstrip("\r"))
-            self._log.record(level, kept, {**fields, "truncated": True} if len(data) > LINE_BYTES else {**fields})
+    def line(self, level: int, data: bytes, **fields: str) -> bool:
+        """Log one line at `level`; answer False, and drop it, when the cell has used up its second."""
+        if not self.allows(len(data)):
+            return False
+        kept = escape(data[:LINE_BYTES].decode(errors="replace").rstrip("\r"))
+        self._log.record(level, kept, {**fields, "truncated": True} if len(data) > LINE_BYTES else {**fields})
+        return True
 
     def allows(self, size: int) -> bool:
         """Take one line of `size` bytes from the budget; answer False, and count it, when there is none left."""
         now = self._clock()
         if now - self._since >= 1.0:
             self._since = now
-            self._budget_lines = LINES_PER_SECOND
-            self._budget_bytes = BYTES_PER_SECOND
+            self._budget_lines = self._lines_per_second
+            self._budget_bytes = self._bytes_per_second
             self._tell_dropped()
         if self._budget_lines <= 0 or self._budget_bytes <= 0:
             self._dropped += 1

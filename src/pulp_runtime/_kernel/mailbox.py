@@ -18,34 +18,66 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from pulp_runtime.abi.envelope import IDLE_BYTES, event_prefix
 from pulp_runtime.ext import Posted, StepEvent
+from pulp_runtime.manifest.limits import Limits
 
 Delivery = tuple[StepEvent, Callable[[int], None]]
 """An event and what to call with its id when it has been dealt with."""
 
 
+_MARGIN: Final = 1024
+"""What an envelope has beside its payload is counted exactly only when it could matter; kinds are short words."""
+
+
+def envelope_bytes(event: StepEvent) -> int:
+    """Return how long an event's envelope will be."""
+    return IDLE_BYTES + len(event_prefix(event.kind)) + (len(event.payload) or 1)
+
+
 class Mailbox:
-    """Events waiting for one cell, oldest first."""
+    """Events waiting for one cell, oldest first.
 
-    __slots__ = ("_capacity", "_closed", "_events", "_lock", "_ready", "_scheduled")
+    Args:
+        limits: how many may wait, beside the one in progress, and how long an envelope may be.
+        ready: puts the cell before the workers.
+        progress: how many of the batch that was taken last have been stepped through.
+    """
 
-    def __init__(self, capacity: int, ready: Callable[[], None]) -> None:
-        self._capacity: Final = capacity
+    __slots__ = (
+        "_capacity",
+        "_closed",
+        "_events",
+        "_held",
+        "_lock",
+        "_message_bytes",
+        "_progress",
+        "_ready",
+        "_scheduled",
+    )
+
+    def __init__(self, limits: Limits, ready: Callable[[], None], progress: Callable[[], int] = lambda: 0) -> None:
+        self._capacity: Final = limits.mailbox_events
+        self._message_bytes: Final = limits.message_bytes
         self._ready: Final = ready
+        self._progress: Final = progress
         self._events: Final[deque[Delivery]] = deque()
         self._lock: Final = threading.Lock()
         self._closed = False
         self._scheduled = False
+        self._held = 0
 
     def __len__(self) -> int:
         return len(self._events)
 
     def post(self, event: StepEvent, finalize: Callable[[int], None]) -> Posted:
         """Add an event, and put the cell before the workers if it is not there yet."""
+        if len(event.payload) > self._message_bytes - _MARGIN and envelope_bytes(event) > self._message_bytes:
+            return Posted.TOO_LARGE
         with self._lock:
             if self._closed:
                 return Posted.CLOSED
-            if len(self._events) >= self._capacity:
+            if len(self._events) + self._held >= self._capacity and self._is_full():
                 return Posted.FULL
             self._events.append((event, finalize))
             if self._scheduled:
@@ -54,9 +86,28 @@ class Mailbox:
         self._ready()
         return Posted.ACCEPTED
 
-    def take(self) -> Delivery | None:
-        """Return the oldest event, None if there is none. Only in a turn."""
-        return self._events.popleft() if self._events else None
+    def _is_full(self) -> bool:
+        """Count again, without those of the batch in progress that have been stepped through by now."""
+        waiting = max(0, self._held - self._progress())
+        return len(self._events) + waiting >= self._capacity
+
+    def take(self, most: int) -> list[Delivery]:
+        """Return up to `most` events, oldest first. Only in a turn."""
+        events = self._events
+        if not events:
+            return []
+        with self._lock:  # against `close`, so that an event is either taken or left over
+            count = min(most, len(events))
+            self._held = max(0, count - 1)  # all but the one in progress still take up room
+            return [events.popleft() for _ in range(count)]
+
+    def put_back(self, deliveries: list[Delivery]) -> bool:
+        """End a batch: put back what was not delivered, before everything else; False if the mailbox has closed."""
+        with self._lock:
+            self._held = 0
+            if not self._closed:
+                self._events.extendleft(reversed(deliveries))
+            return not self._closed
 
     def claim(self) -> bool:
         """Schedule the cell for something that is not an event; False if it is scheduled already."""

@@ -14,7 +14,6 @@ import os
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import weakref
 from pathlib import Path
@@ -30,7 +29,7 @@ MAX_MODULE_BYTES: Final = 128 << 20
 COMPILE_SECONDS: Final = 120
 """Wall time a compilation may take; the child also has this much CPU time for each core, and 4 GiB of memory."""
 
-CONFIGURATION: Final = f"engine {os.stat(_ffi.filename).st_size} settings 1"
+CONFIGURATION: Final = f"engine {os.stat(_ffi.filename).st_size} settings 2"
 """Changes when compiled code of before can no longer be used. Raise the last number with `engine_config`; another
 version of the engine is another size of its library, and the engine refuses code of another version by itself."""
 
@@ -65,6 +64,13 @@ class Modules:
         self._live: Final[weakref.WeakValueDictionary[str, wasmtime.Module]] = weakref.WeakValueDictionary()
         self._locks: Final[dict[str, threading.Lock]] = {}
         self._lock: Final = threading.Lock()
+        self._children: Final[set[subprocess.Popen[bytes]]] = set()
+
+    def stop_compiling(self) -> None:
+        """End every compilation in progress; who waits for one gets a LoadError."""
+        with self._lock:
+            for child in self._children:
+                child.kill()
 
     def load(self, cell: str, path: Path, data: bytes) -> wasmtime.Module:
         """Return `data`, read from `path`, compiled.
@@ -79,7 +85,10 @@ class Modules:
         with lock:
             module = self._live.get(key)
             if module is None:
-                module = self._from_disk(key) or self._compiled(cell, path, data, key)
+                try:
+                    module = self._from_disk(key) or self._compiled(cell, path, data, key)
+                except OSError as error:
+                    raise LoadError(cell, f"compile wasm: {path}: {error}") from None
                 self._live[key] = module
         return module
 
@@ -115,6 +124,8 @@ class Modules:
             return None
 
     def _compiled(self, cell: str, path: Path, data: bytes, key: str) -> wasmtime.Module:
+        import tempfile  # only for a module that is not in the cache
+
         with tempfile.TemporaryDirectory(prefix="pulp-", dir=self._folder) as work:
             result = Path(work) / "module.cwasm"
             self._run_compiler(cell, path, data, result)
@@ -128,24 +139,32 @@ class Modules:
                 raise LoadError(cell, f"compile wasm: {path}: {error}") from None
 
     def _run_compiler(self, cell: str, path: Path, data: bytes, result: Path) -> None:
-        command = [sys.executable, "-m", "pulp_runtime._kernel.compile", str(result)]
-        try:
-            done = subprocess.run(  # noqa: S603  # our own interpreter and module
-                command,
-                input=data,
-                capture_output=True,
-                timeout=COMPILE_SECONDS,
-                check=False,
-                env=_environment(),
-            )
-        except subprocess.TimeoutExpired:
-            raise LoadError(
-                cell,
-                f"compile wasm: {path}: still compiling after {COMPILE_SECONDS} s; the module is too complex",
-            ) from None
-        if done.returncode:
-            words = done.stderr.decode(errors="replace").strip().splitlines()
-            reason = words[-1] if done.returncode == 1 and words else f"compiler ended with {done.returncode}"
+        # -P: whatever lies in the current folder is not to be imported.
+        command = [sys.executable, "-P", "-m", "pulp_runtime._kernel.compile", str(result)]
+        with subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=_environment(),
+            start_new_session=True,  # Ctrl-C is for the host, which ends the child itself
+        ) as child:
+            with self._lock:
+                self._children.add(child)
+            try:
+                _, told = child.communicate(data, COMPILE_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                raise LoadError(
+                    cell,
+                    f"compile wasm: {path}: still compiling after {COMPILE_SECONDS} s; the module is too complex",
+                ) from None
+            finally:
+                with self._lock:
+                    self._children.discard(child)
+        if child.returncode:
+            words = told.decode(errors="replace").strip().splitlines()
+            reason = words[-1] if child.returncode == 1 and words else f"compiler ended with {child.returncode}"
             raise LoadError(cell, f"compile wasm: {path}: {reason}")
 
 

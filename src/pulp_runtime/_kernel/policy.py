@@ -10,8 +10,8 @@
     restart failed  down       restarting, or down      restarting, or down     load or init failed on the way up
     stop            stopped    stopped                  stopped
 
-A restart waits longer each time: 0, 0.1, 0.2, 0.4, 0.8 s. The sixth within 30 s is not made: the cell is down until
-someone starts it again.
+A restart waits longer each time: 0, 0.1, 0.2, 0.4, 0.8 s. The sixth within 30 s is not made, or whatever the
+manifest's limits say: the cell is down until someone starts it again.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-RESTARTS: Final = 5
-WINDOW_SECONDS: Final = 30.0
+from pulp_runtime.manifest.limits import Limits
+
+DEFAULTS: Final = Limits()
 FIRST_DELAY_SECONDS: Final = 0.1
 
 
@@ -69,7 +70,7 @@ _SETTLED: Final = {
 }
 
 
-def decide(restart: str, signal: Signal, history: tuple[float, ...], now: float) -> Action:
+def decide(restart: str, signal: Signal, history: tuple[float, ...], now: float, limits: Limits = DEFAULTS) -> Action:
     """Return what follows from `signal`.
 
     Args:
@@ -77,13 +78,14 @@ def decide(restart: str, signal: Signal, history: tuple[float, ...], now: float)
         signal: what happened.
         history: times of earlier restarts, oldest first, seconds on the clock of `now`.
         now: the time.
+        limits: how many restarts there are, and how long each counts.
     """
-    recent = tuple(time for time in history if now - time < WINDOW_SECONDS)
+    recent = tuple(time for time in history if now - time < limits.restart_window_seconds)
     if signal in _SETTLED:
         return Action(_SETTLED[signal], history=recent)
     if signal is Signal.ENDED and restart != "always":
         return Action(State.STOPPED, history=recent)
-    if restart == "never" or len(recent) >= RESTARTS:
+    if restart == "never" or len(recent) >= limits.restarts:
         return Action(State.DOWN, history=recent)
     delay = FIRST_DELAY_SECONDS * 2 ** (len(recent) - 1) if recent else 0.0
     return Action(State.RESTARTING, delay, (*recent, now))

@@ -63,12 +63,19 @@ class Bindings:
         (capability.register if declared else capability.bind_stub)(self, cell)
 
     def define(self, name: str, words: int, function: Callable[..., int], *, blocking: bool = False) -> None:
-        """See `ext.Linker.define`. A name may be defined once for each number of words, by one capability."""
+        """See `ext.Linker.define`. A name may be defined once for each number of words, by one capability.
+
+        A stub gives way to whoever really has the name: two that a cell declares cannot share one, others can.
+        """
         if not 0 <= words <= MAX_WORDS:
             raise ExtensionError(f"{self._capability}: {name} has {words} words; 0..{MAX_WORDS} are possible")
         arities = self._found.setdefault(name, {})
-        for known in arities.values():
-            if known.capability != self._capability or known.words == words:
+        for known in list(arities.values()):
+            if known.capability != self._capability and self._stub:
+                return
+            if known.capability != self._capability and known.stub:
+                del arities[known.words]
+            elif known.capability != self._capability or known.words == words:
                 raise ExtensionError(f"{name} is defined by {known.capability} and again by {self._capability}")
         arities[words] = Binding(self._capability, name, words, function, blocking=blocking, stub=self._stub)
 
@@ -188,11 +195,10 @@ class Registry:
         for name in sorted(set(self._offered()) - known):
             try:
                 capability = self.find(name)
+                if capability is not None:
+                    self._bind(bindings, capability, cell, declared=False)
             except ExtensionError as error:
                 cell.log.warning("extension ignored", capability=name, reason=str(error))
-                continue
-            if capability is not None:
-                self._bind(bindings, capability, cell, declared=False)
 
     def _unknown(self, cell: str, name: str) -> str:
         known = {capability.name for capability in self.capabilities} | set(self._offered())

@@ -18,12 +18,13 @@ from pulp_runtime._kernel.cell import Cell
 from pulp_runtime._kernel.lane import Lane
 from pulp_runtime._kernel.mailbox import Delivery, Mailbox
 from pulp_runtime._kernel.policy import Signal, State, decide
-from pulp_runtime.errors import CellExit, MessageTooLarge, PulpError
-from pulp_runtime.ext import Posted, StepEvent
+from pulp_runtime.errors import CellClosed, CellExit, MessageTooLarge, PulpError
 from pulp_runtime.log import Log
 from pulp_runtime.manifest.cell import CellSpec
 
 BATCH: Final = 64
+BATCH_SECONDS: Final = 0.001
+"""How long a batch should take: as many events as the last one's pace allows, at most `BATCH`."""
 TURN_SECONDS: Final = 0.01
 PROMPT_SECONDS: Final = 0.002
 FIRST_TICK_SECONDS: Final = 0.001
@@ -69,9 +70,10 @@ class Runner:
         self._changed: Final = changed
         self._cell: Cell | None = None
         self._history: tuple[float, ...] = ()
+        self._limits: Final = spec.limits
         self._pause = 0.0
-        self._message_bytes: Final = spec.limits.message_bytes
-        self.mailbox: Final = Mailbox(spec.limits.mailbox_events, lambda: ready(self))
+        self._batch = 1
+        self.mailbox: Final = Mailbox(self._limits, lambda: ready(self), self._progress)
 
     @property
     def cell(self) -> Cell | None:
@@ -84,20 +86,27 @@ class Runner:
         """Load the cell in a turn of its own."""
         self._again_at(time.monotonic())
 
-    def post(self, event: StepEvent, finalize: Callable[[int], None]) -> Posted:
-        """Put an event into the mailbox; what is accepted is finalized exactly once."""
-        if len(event.payload) > self._message_bytes - 256 and self._too_large(event):
-            return Posted.TOO_LARGE
-        return self.mailbox.post(event, finalize)
-
-    def _too_large(self, event: StepEvent) -> bool:
+    def call(self, function: str, args: bytes, seconds: float | None = None) -> bytes:
+        """Ask the cell on the caller's thread; see `Cell.call`. A trap counts as a crash here too."""
         cell = self._cell
-        return cell is not None and cell.envelope_bytes(event) > self._message_bytes
+        if cell is None or self.state is not State.READY:
+            raise CellClosed(
+                self.spec.name, f"cell {self.spec.name} is {self.state.value}: {self.reason or 'no reason'}"
+            )
+        try:
+            return cell.call(function, args, seconds=seconds)
+        finally:
+            if cell.spent and self.claim():
+                self.lane.ready(self)
 
     @property
     def busy(self) -> bool:
         """Whether it is in a turn, or events wait for it."""
         return self.mailbox.scheduled or (self.state is State.READY and len(self.mailbox) > 0)
+
+    def _progress(self) -> int:
+        cell = self._cell
+        return 0 if cell is None else cell.progress
 
     def abandon(self, reason: str) -> None:
         """Give up on a cell that was never started."""
@@ -117,60 +126,81 @@ class Runner:
 
     def turn(self) -> None:
         """Load, restart or step the cell; then rest, or ask for another turn."""
-        if self.state is State.READY:
-            self._serve()
-        elif self.state in (State.LOADING, State.RESTARTING) and self._is_due():
-            self._bring_up()
-        if not self.mailbox.rest(serving=self.state is State.READY):
-            self.lane.ready(self)
-        self.lane.arm(self)
-        self._flush()
+        try:
+            if self.state is State.READY:
+                self._serve()
+            elif self.state not in (State.LOADING, State.RESTARTING):
+                self.due = None
+            elif self._is_due():
+                self._bring_up()
+        finally:  # whatever a host function raised: the next turn must come
+            if not self.mailbox.rest(serving=self.state is State.READY):
+                self.lane.ready(self)
+            self.lane.arm(self)
+            self._flush()
 
     def _is_due(self) -> bool:
         return self.due is not None and self.due <= time.monotonic()
 
     def _serve(self) -> None:
-        """Step through a batch of events; when none is left, tick."""
-        take, cell = self.mailbox.take, self._cell
+        """Step through what waits, a batch at a time; when nothing is left, tick."""
+        cell = self._cell
         if cell is None:
             return
-        began = time.monotonic()
-        for _ in range(BATCH):
-            delivery = take()
-            if delivery is None:
-                break
+        if cell.spent:  # a call ended it, between two steps
+            self._settle(Signal.CRASHED, cell.spent)
+            return
+        began = now = time.monotonic()
+        while deliveries := self.mailbox.take(self._batch):
             self._pause = 0.0
-            self._deliver(cell, delivery)
+            stepped = self._deliver(cell, deliveries)
             if self.state is not State.READY:
                 return
-            elapsed = time.monotonic() - began
-            if elapsed > PROMPT_SECONDS:
+            before, now = now, time.monotonic()
+            self._batch = max(1, min(BATCH, int(BATCH_SECONDS * stepped / max(now - before, 1e-9))))
+            if now - began > PROMPT_SECONDS:
                 self._flush()  # an answer does not wait for the slow steps behind it
-                if elapsed > TURN_SECONDS:
+                if now - began > TURN_SECONDS:
                     break
         if not len(self.mailbox):
             self._flush()
             self._tick(cell)
 
-    def _deliver(self, cell: Cell, delivery: Delivery) -> None:
-        event, finalize = delivery
-        number = self._count()
+    def _deliver(self, cell: Cell, deliveries: list[Delivery]) -> int:
+        """Step through a batch; finalize what was stepped through, put back the rest. Return how many were."""
+        stepped = len(deliveries)  # all of them, should a host function end the turn
         try:
-            cell.step(number, event)
-        except MessageTooLarge as error:
-            self.log.error("event refused", kind=event.kind, err=str(error))
-        except PulpError as error:
-            self._step_failed("step failed", number, error)
-        try:
-            finalize(event.id)
-        except Exception as error:  # an extension's mistake is not the cell's
-            self.log.error("extension finalize failed", kind=event.kind, error=repr(error), exc_info=error)
+            stepped = self._step(cell, deliveries)
+        finally:
+            self._finalize(deliveries[:stepped])
+            rest = deliveries[stepped:]
+            if not self.mailbox.put_back(rest):
+                self._finalize(rest)
+        return stepped
 
-    def _count(self) -> int:
+    def _step(self, cell: Cell, deliveries: list[Delivery]) -> int:
         number = self.calls
-        self.calls = number + 1
-        if not number % HEARTBEAT:
-            self.log.info("step heartbeat", call_number=number)
+        try:
+            made, error = cell.steps(number, [event for event, _finalize in deliveries])
+        except Exception as bug:  # noqa: BLE001  # one of them cannot be an envelope; alone, it shows which
+            if len(deliveries) > 1:
+                return 0
+            self.log.error("event refused", kind=deliveries[0][0].kind, err=repr(bug))
+            return 1
+        stepped = made + (error is not None)
+        self._count(stepped)
+        if isinstance(error, MessageTooLarge):
+            self.log.error("event refused", kind=deliveries[made][0].kind, err=str(error))
+        elif error is not None:
+            self._step_failed("step failed", number + made, error)
+        return stepped
+
+    def _count(self, steps: int) -> int:
+        """Count steps; return the number of the first."""
+        number = self.calls
+        self.calls = number + steps
+        if (number - 1) // HEARTBEAT != (self.calls - 1) // HEARTBEAT:
+            self.log.info("step heartbeat", call_number=(self.calls - 1) // HEARTBEAT * HEARTBEAT)
         return number
 
     def _tick(self, cell: Cell) -> None:
@@ -181,13 +211,12 @@ class Runner:
             return
         if fixed is None:
             self._pause = min(max(2 * self._pause, FIRST_TICK_SECONDS), LONGEST_TICK_SECONDS)
-        number = self._count()
+        self.due = now + (self._pause if fixed is None else fixed / 1000)
+        number = self._count(1)
         try:
             cell.idle(number)
         except PulpError as error:
             self._step_failed("step failed (idle)", number, error)
-            return
-        self.due = now + (self._pause if fixed is None else fixed / 1000)
 
     def _step_failed(self, message: str, number: int, error: PulpError) -> None:
         self.log.error(message, call_number=number, err=str(error))
@@ -205,8 +234,9 @@ class Runner:
             old.close()
         try:
             self._cell = self._load()
-        except PulpError as error:
-            self._settle(Signal.RESTART_FAILED if restarting else Signal.START_FAILED, str(error))
+        except Exception as error:  # noqa: BLE001  # also what nobody foresaw: the host waits for an answer
+            reason = str(error) if isinstance(error, PulpError) else repr(error)
+            self._settle(Signal.RESTART_FAILED if restarting else Signal.START_FAILED, reason)
             return
         if restarting:
             self.restarts += 1
@@ -219,7 +249,7 @@ class Runner:
         """Carry out what the policy says."""
         if self.state is State.STOPPED:
             return
-        action = decide(self.spec.restart, signal, self._history, time.monotonic())
+        action = decide(self.spec.restart, signal, self._history, time.monotonic(), self._limits)
         self.state, self.reason, self._history = action.state, reason, action.history
         if action.delay_seconds is not None:
             self.due = time.monotonic() + action.delay_seconds

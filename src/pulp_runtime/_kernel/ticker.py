@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
+
+from pulp_runtime.log import Log
 
 TICK_SECONDS: Final = 0.005
 _QUIET_TICKS: Final = 20
 _MOST_EPOCHS: Final = 2_000_000  # 2.8 hours of ticks; takes a second to advance
+
+
+class Guest(Protocol):
+    """Who may be inside a call."""
+
+    def tick(self, epoch: int) -> None:
+        """Hear that the epoch has advanced, on the ticker's thread."""
 
 
 class Ticker:
@@ -41,8 +50,8 @@ class Ticker:
         self._advance: Final = advance
         self._on_tick = on_tick
         self.epoch = 0
-        self.inside: Final[set[object]] = set()
-        self.parked = True
+        self.inside: Final[set[Guest]] = set()
+        self.parked = False
         self._longest = 1
         self._closed = False
         self._wake: Final = threading.Event()
@@ -82,9 +91,18 @@ class Ticker:
             wait(TICK_SECONDS)
             self._advance()
             self.epoch += 1
-            quiet = 0 if self.inside else quiet + 1
-            if self._on_tick is not None:
-                self._on_tick()
+            inside = tuple(self.inside)
+            quiet = 0 if inside else quiet + 1
+            try:
+                self._tell(inside)
+            except Exception as error:  # noqa: BLE001  # whatever happens, deadlines must go on passing
+                Log("pulp").error("tick failed", error=repr(error), exc_info=error)
+
+    def _tell(self, inside: tuple[Guest, ...]) -> None:
+        for guest in inside:
+            guest.tick(self.epoch)
+        if self._on_tick is not None:
+            self._on_tick()
 
     def _park(self) -> None:
         self._wake.clear()

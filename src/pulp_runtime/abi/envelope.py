@@ -16,6 +16,8 @@ import functools
 import struct
 from typing import Final
 
+import msgspec
+
 from pulp_runtime.abi.codec import NIL, encode_str
 
 #: Size of an envelope without an event.
@@ -25,6 +27,24 @@ _HEADER: Final = struct.Struct("<QQI")
 _pack_header: Final = _HEADER.pack
 #: Kinds are words of extensions, a few dozen; the bound only keeps a mistaken caller from leaking.
 _CACHED_KINDS: Final = 256
+
+
+class StepEnvelope(msgspec.Struct, frozen=True):
+    """One step as a program that drives cells itself hands it over.
+
+    Attributes:
+        call_number: counts the steps of this cell, u64.
+        wall_time: nanoseconds since 1970, u64.
+        payload: one MessagePack value, normally a `StepEvent`; b"" for an idle step.
+    """
+
+    call_number: int = 0
+    wall_time: int = 0
+    payload: bytes = b""
+
+    def encode(self) -> bytes:
+        """Return the bytes `pulp_step` gets."""
+        return _pack_header(self.call_number, self.wall_time, len(self.payload)) + self.payload
 
 
 @functools.lru_cache(maxsize=_CACHED_KINDS)

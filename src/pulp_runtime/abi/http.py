@@ -79,49 +79,45 @@ _PARAMS: Final = encode_str("params")
 _QUERY: Final = encode_str("query")
 _HEADERS: Final = encode_str("headers")
 _BODY: Final = encode_str("body")
+_NO_BODY: Final = _BODY + bin_header(0)
 _REMOTE_ADDR: Final = encode_str("remote_addr")
 
 
+def pack_target(method: str, path: str) -> bytes:
+    """Return the fields `method` and `path` and the name of the next one."""
+    return b"".join((_METHOD, encode_str(method), _PATH, encode_str(path), _PARAMS))
+
+
+def pack_query(query: Mapping[str, str]) -> bytes:
+    """Return the field `query` and the name of the next one."""
+    return b"".join((_QUERY, encode_str_map(query), _HEADERS))
+
+
+def pack_remote_addr(address: str) -> bytes:
+    """Return the field `remote_addr`, or no bytes for an unknown address: the field is left out then."""
+    return _REMOTE_ADDR + encode_str(address) if address else b""
+
+
 def join_http_request(
-    request_id: int,
-    method: bytes,
-    path: bytes,
-    params: bytes,
-    query: bytes,
-    headers: bytes,
-    body: bytes,
-    remote_addr: bytes = b"",
+    request_id: int, target: bytes, params: bytes, query: bytes, headers: bytes, body: bytes, remote_addr: bytes
 ) -> bytes:
     """Return the payload of an `http.request` event from parts that a caller may keep.
 
     Args:
         request_id: u64.
-        method: by `encode_str`, like `path`.
-        path: see `method`.
-        params: by `encode_str_map`, like `query` and `headers`; never nil.
-        query: see `params`.
+        target: by `pack_target`.
+        params: by `encode_str_map`, like `headers`; never nil.
+        query: by `pack_query`.
         headers: see `params`.
         body: raw, not encoded.
-        remote_addr: by `encode_str`; no bytes leave the field out.
+        remote_addr: by `pack_remote_addr`.
     """
-    parts = (
-        _START_WITH_ADDR if remote_addr else _START,
-        encode_u64(request_id),
-        _METHOD,
-        method,
-        _PATH,
-        path,
-        _PARAMS,
-        params,
-        _QUERY,
-        query,
-        _HEADERS,
-        headers,
-        _BODY,
-        bin_header(len(body)),
-        body,
-    )
-    return b"".join((*parts, _REMOTE_ADDR, remote_addr) if remote_addr else parts)
+    start = _START_WITH_ADDR if remote_addr else _START
+    number = encode_u64(request_id)
+    if not body:
+        return b"".join((start, number, target, params, query, headers, _NO_BODY, remote_addr))
+    size = bin_header(len(body))
+    return b"".join((start, number, target, params, query, headers, _BODY, size, body, remote_addr))
 
 
 def encode_http_request(
@@ -138,11 +134,10 @@ def encode_http_request(
     """Return the payload of an `http.request` event; an empty `remote_addr` is left out."""
     return join_http_request(
         request_id,
-        encode_str(method),
-        encode_str(path),
+        pack_target(method, path),
         encode_str_map(params),
-        encode_str_map(query),
+        pack_query(query),
         encode_str_map(headers),
         body,
-        encode_str(remote_addr) if remote_addr else b"",
+        pack_remote_addr(remote_addr),
     )

@@ -20,6 +20,10 @@ from pulp_runtime.abi.liberal import DecodeError, decode_liberal
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 Coerce = Callable[[object], object]
 
+#: Longest message that is read in one go. The liberal reader counts values, msgspec does not: it
+#: makes five gigabytes of strings out of 256 megabytes.
+ONE_GO_BYTES: Final = 1024 * 1024
+
 _decoders: Final[dict[type[msgspec.Struct], Callable[[bytes], Any]]] = {}
 
 
@@ -55,9 +59,11 @@ def _make_decoder(shape: type[StructT]) -> Callable[[bytes], StructT]:
 
     def read(data: bytes) -> StructT:
         try:
-            return decode(data)
+            if len(data) <= ONE_GO_BYTES:
+                return decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            bent = coerce(decode_liberal(data))
+            pass  # not strictly of this shape; the liberal reader decides
+        bent = coerce(decode_liberal(data))
         try:
             return msgspec.convert(bent, shape)
         except msgspec.ValidationError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -10,36 +10,92 @@ import click
 from pulp_runtime.cli.serve import HostOptions, serve
 
 _FORMATS = ("auto", "text", "json")
+_LEVELS = ("debug", "info", "warning", "error")
 _Command = Callable[..., Any]
 
 
 def run(arguments: list[str]) -> None:
     """Run the verb that comes first, or the flags of a host."""
-    verbs = _verbs.commands
-    if arguments and (arguments[0] in verbs or arguments[0] == "--version"):
-        _verbs.main(arguments, prog_name="pulp")
+    if arguments and (arguments[0] in _verbs.commands or arguments[0].lstrip("-") == "version"):
+        _verbs.main(["--version"] if arguments[0].startswith("-") else arguments, prog_name="pulp")
     else:
-        _host.main(_before_first_word(arguments), prog_name="pulp")
+        _host.main(arguments, prog_name="pulp")
 
 
-def _before_first_word(arguments: Sequence[str]) -> list[str]:
-    """Return the flags up to the first word that is neither a flag nor a flag's value; the rest is ignored.
+class _Verb(click.Command):
+    """A command whose options may be written in Go's way too: `-name value`, `-name=value`."""
 
-    Go's flag package, whose command line this is, stops there too.
-    """
-    takes_value = {name for option in _host.params for name in option.opts if not getattr(option, "is_flag", False)}
-    kept: list[str] = []
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Rewrite the options with two dashes and parse them; every mistake shows the usage."""
+        try:
+            return super().parse_args(ctx, list(_two_dashes(self, args)))
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
+
+class _Flags(_Verb):
+    """The classic command line: flags, up to the first word that is none. What follows is ignored, as in Go."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the flags; keep the first word behind them, which may be a verb that somebody misspelled."""
+        flags, rest = _before_first_word(self, args)
+        ctx.obj = rest[0] if rest else ""
+        return super().parse_args(ctx, flags)
+
+    def format_usage(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write both ways of starting cells."""
+        formatter.write_usage("pulp", "run PATH... [OPTIONS]")
+        formatter.write_usage("pulp", "-manifest PATH [OPTIONS]", prefix="       ")
+
+
+def _options(command: click.Command) -> dict[str, bool]:
+    """Return the options of a command without dashes, and whether each takes a value."""
+    found = {"help": False, "h": False}
+    for option in command.params:
+        if isinstance(option, click.Option):
+            found.update((name.lstrip("-"), not option.is_flag) for name in option.opts)
+    return found
+
+
+def _before_first_word(command: click.Command, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split the arguments before the first one that is neither a flag nor a flag's value."""
+    takes_value = _options(command)
     at = 0
     while at < len(arguments) and arguments[at].startswith("-") and arguments[at] not in ("-", "--"):
-        width = 2 if arguments[at] in takes_value else 1
-        kept += arguments[at : at + width]
-        at += width
-    return kept
+        at += 2 if takes_value.get(_name(arguments[at])) and "=" not in arguments[at] else 1
+    return list(arguments[:at]), [word for word in arguments[at:] if word != "--"]
 
 
-def _both(name: str) -> tuple[str, str]:
-    """Return an option's two spellings: one dash, as the seeds of Pulp write it, and two."""
-    return f"-{name}", f"--{name}"
+def _two_dashes(command: click.Command, arguments: Sequence[str]) -> Iterator[str]:
+    """Write `-name` as `--name`, `-h` as `--help`, and a flag's `=true` as the flag alone."""
+    takes_value = _options(command)
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            yield from (word, *words)
+        elif not word.startswith("-") or word == "-":
+            yield word
+        else:
+            name = _name(word)
+            _, given, value = word.partition("=")
+            if name in takes_value and not takes_value[name]:
+                if value.lower() not in ("false", "f", "0"):
+                    yield "--help" if name == "h" else f"--{name}"
+            else:
+                yield f"--{name}{given}{value}"
+                if takes_value.get(name) and not given:
+                    yield from _one(words)
+
+
+def _one(words: Iterator[str]) -> Iterator[str]:
+    for word in words:
+        yield word
+        return
+
+
+def _name(word: str) -> str:
+    return word.partition("=")[0].removeprefix("-").removeprefix("-")
 
 
 def _shared(command: _Command) -> _Command:
@@ -47,13 +103,13 @@ def _shared(command: _Command) -> _Command:
     for option in reversed(
         (
             click.option(
-                *_both("http-port"),
+                "--http-port",
                 "http_port",
                 metavar="PORT",
                 help="Listener port or host:port (8080); $HTTP_PORT wins.",
             ),
             click.option(
-                *_both("storage-root"),
+                "--storage-root",
                 "storage_root",
                 default="./data",
                 metavar="DIR",
@@ -61,7 +117,7 @@ def _shared(command: _Command) -> _Command:
                 help="Folder for the cells' data.",
             ),
             click.option(
-                *_both("log-format"),
+                "--log-format",
                 "log_format",
                 type=click.Choice(_FORMATS),
                 default="auto",
@@ -69,9 +125,9 @@ def _shared(command: _Command) -> _Command:
                 help="auto: readable on a terminal, key=value elsewhere.",
             ),
             click.option(
-                *_both("log-level"),
+                "--log-level",
                 "log_level",
-                type=click.Choice(["debug", "info", "warning", "error"]),
+                type=click.Choice(_LEVELS),
                 default="info",
                 show_default=True,
                 help="Least level that is logged.",
@@ -82,35 +138,35 @@ def _shared(command: _Command) -> _Command:
     return command
 
 
-@click.command(context_settings={"help_option_names": ["-h", "-help", "--help"]})
+@click.command(cls=_Flags)
 @click.option(
-    *_both("manifest"),
+    "--manifest",
     "manifests",
     multiple=True,
     metavar="PATH",
     help="A cell's manifest; repeatable, or several separated by commas.",
 )
-@click.option(*_both("app"), "app", default="", metavar="PATH", help="An application (not in this version).")
-@click.option(*_both("host"), "host", default="", metavar="PATH", help="Several applications (not in this version).")
+@click.option("--app", "app", default="", metavar="PATH", help="An application (not in this version).")
+@click.option("--host", "host", default="", metavar="PATH", help="Several applications (not in this version).")
+@click.option("--validate-host", "validate_host", is_flag=True, help="With --host: start nothing.")
 @_shared
-def _host(manifests: tuple[str, ...], app: str, host: str, **shared: Any) -> None:
-    """Run cells until SIGINT or SIGTERM.
+@click.pass_context
+def _host(ctx: click.Context, /, manifests: tuple[str, ...], **options: Any) -> None:
+    """Run WebAssembly cells until SIGINT or SIGTERM, each with exactly the capabilities its manifest declares.
 
-    pulp -manifest echo/pulp.cell.toml [-manifest …] [-http-port 9090]
-
-    For people there is: pulp run PATH…  (see pulp run --help)
+    PATH is a manifest, or with `run` also a folder that holds one. Every option may be written with one dash or two.
     """
     paths = [path for given in manifests for path in map(str.strip, given.split(",")) if path]
-    serve(HostOptions(manifests=tuple(paths), app=app, host=host, **shared))
+    serve(HostOptions(manifests=tuple(paths), ignored=ctx.obj, **options))
 
 
 @click.group()
-@click.version_option(package_name="pulp-runtime", prog_name="pulp")
+@click.version_option(package_name="pulp-runtime", prog_name="pulp", message="%(prog)s %(version)s")
 def _verbs() -> None:
-    """Run WebAssembly cells, each with exactly the capabilities its manifest declares."""
+    """Hold the verbs; what the command does without one is in `_host`."""
 
 
-@_verbs.command("run")
+@_verbs.command("run", cls=_Verb)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @_shared
 def _run(paths: tuple[str, ...], **shared: Any) -> None:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from pulp_runtime import log
 from pulp_runtime.cli import EXIT_FAILED, EXIT_OK, EXIT_USAGE
-from pulp_runtime.errors import ManifestError, PulpError
+from pulp_runtime.errors import HookFailed, ManifestError, PulpError
+
+if TYPE_CHECKING:
+    from pulp_runtime.host import Host
+
+GC_ALLOCATIONS: Final = 20_000
+"""How many containers more are made before Python looks for cycles; a request makes a dozen and no cycle."""
+ONE_SIGNAL_SECONDS: Final = 0.2
+"""A signal this soon after another is the same one: `timeout` and many a shell send it to the process and its group."""
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -24,15 +35,17 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostOptions:
-    """What the command line says about a host; see its help."""
+    """What the command line says about a host; see its help. `ignored` is the first word that was not looked at."""
 
     manifests: tuple[str, ...] = ()
     app: str = ""
     host: str = ""
+    validate_host: bool = False
     http_port: str | None = None
     storage_root: str = "./data"
     log_format: str = "auto"
     log_level: str = "info"
+    ignored: str = ""
 
 
 def serve(options: HostOptions) -> None:
@@ -44,28 +57,30 @@ def serve(options: HostOptions) -> None:
     if options.http_port:
         os.environ.setdefault("HTTP_PORT", options.http_port)
     log.configure(options.log_format, level=options.log_level)
-    code = _usage(options)
-    if code is None:
-        with asyncio.Runner(loop_factory=_new_loop) as runner:
-            code, finished = runner.run(_Serving(options).run())
-            if not finished:
-                _end_now(code)  # a thread is still inside a guest; Python would wait for it
+    if problem := _problem(options):
+        log.Log("pulp").error("invalid runtime input", err=problem)
+        sys.exit(EXIT_USAGE)
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        code, finished = runner.run(_Serving(options).run())
+        if not finished:
+            _end_now(code)  # a thread is still inside a guest; Python would wait for it
     sys.exit(code)
 
 
-def _usage(options: HostOptions) -> int | None:
-    given = [bool(options.host), bool(options.app), bool(options.manifests)]
-    problem = ""
-    if sum(given) == 0:
-        problem = "provide exactly one of -host, -app, or -manifest"
-    elif sum(given) > 1:
-        problem = "-host, -app, and -manifest are mutually exclusive"
-    elif options.app or options.host:
-        problem = "this version runs cells; -app and -host are not built yet, name the cells with -manifest"
-    if not problem:
-        return None
-    log.Log("pulp").error("invalid runtime input", err=problem)
-    return EXIT_USAGE
+def _problem(options: HostOptions) -> str:
+    """Say what is wrong with a command line that makes no sense; "" for one that does."""
+    given = sum(map(bool, (options.host, options.app, options.manifests)))
+    if not given and options.ignored:
+        return f"provide exactly one of -host, -app, or -manifest; did you mean: pulp run {options.ignored}"
+    if not given:
+        return "provide exactly one of -host, -app, or -manifest; or: pulp run PATH... (see pulp --help)"
+    if given > 1:
+        return "-host, -app, and -manifest are mutually exclusive"
+    if options.validate_host and not options.host:
+        return "-validate-host requires -host"
+    if options.app or options.host:
+        return "this version runs cells; -app and -host are not built yet, name the cells with -manifest"
+    return ""
 
 
 class _Serving:
@@ -75,34 +90,33 @@ class _Serving:
         self._options = options
         self._log = log.Log("pulp")
         self._signalled = asyncio.Event()
+        self._signalled_at = 0.0
 
     async def run(self) -> tuple[int, bool]:
         """Return the exit code, and whether every thread has ended."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_loop_error)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _frame: loop.call_soon_threadsafe(self._on_signal, number))
         # The host's modules take most of the time a start takes; signals are looked after meanwhile.
         from pulp_runtime.host import Host
 
         try:
-            host = Host(
-                self._options.manifests,
-                storage_root=self._options.storage_root,
-                http_port=self._options.http_port,
-            )
+            host = Host(self._options.manifests, storage_root=self._options.storage_root)
         except ManifestError as error:
             self._log.error("manifest load failed", err=str(error))
             return EXIT_FAILED, True
         except PulpError as error:
             self._log.error("invalid runtime input", err=str(error))
             return EXIT_FAILED, True
-        code = await self._serve(host)
+        try:
+            code = await self._serve(host)
+        except Exception as error:  # noqa: BLE001  # a bug of ours: one line with the stack in it, not a traceback
+            self._log.error("pulp failed", err=repr(error), exc_info=error)
+            code = EXIT_FAILED
         return code, host.finished
 
-    async def _serve(self, host: object) -> int:
-        from pulp_runtime.host import Host
-
-        assert isinstance(host, Host)  # noqa: S101  # imported late, see run
+    async def _serve(self, host: Host) -> int:
         start = asyncio.ensure_future(host.start())
         stop = asyncio.ensure_future(self._signalled.wait())
         await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -113,21 +127,41 @@ class _Serving:
         except asyncio.CancelledError:
             pass  # a signal during start-up; start has released what it had
         except PulpError as error:
-            self._log.error(str(error))
             stop.cancel()
+            self._report(error)
             return EXIT_FAILED
         else:
+            # What a start leaves behind lives as long as the process: looking through it again and again is a waste.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(GC_ALLOCATIONS)
+            gc.enable()
             await stop
             await host.stop()
         self._log.info("pulp exit clean")
         return EXIT_OK
 
+    def _report(self, error: PulpError) -> None:
+        if isinstance(error.__cause__, HookFailed):
+            self._log.error("capability setup failed", err=str(error))
+        else:
+            self._log.error(str(error))
+
     def _on_signal(self, number: int) -> None:
-        if self._signalled.is_set():
-            self._log.warning("second signal: ending at once", signal=signal.Signals(number).name)
+        name = signal.Signals(number).name
+        now = time.monotonic()
+        if not self._signalled.is_set():
+            self._signalled_at = now
+            self._log.info("signal received", signal=name)
+            self._signalled.set()
+        elif now - self._signalled_at > ONE_SIGNAL_SECONDS:
+            self._log.warning("second signal: ending at once", signal=name)
             _end_now(EXIT_FAILED)
-        self._log.info("signal received", signal=signal.Signals(number).name)
-        self._signalled.set()
+
+    def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what a callback or a protocol raised; the loop goes on."""
+        error = context.get("exception")
+        self._log.error("event loop error", err=context.get("message", ""), exc_info=error)
 
 
 def _end_now(code: int) -> None:

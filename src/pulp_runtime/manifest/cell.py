@@ -13,16 +13,24 @@ from pulp_runtime.errors import ManifestError
 from pulp_runtime.manifest.limits import (
     DEFAULT_CALL_TIMEOUT_MS,
     DEFAULT_MAX_MEMORY_PAGES,
+    DEFAULT_MAX_MESSAGE_BYTES,
+    DEFAULT_TABLE_ELEMENTS,
+    LOG_BYTES_PER_SECOND,
+    LOG_LINES_PER_SECOND,
+    MAILBOX_EVENTS,
     MAX_MEMORY_PAGES,
     MAX_TICK_MS,
+    RESTART_WINDOW_SECONDS,
+    RESTARTS,
+    SETTABLE,
     Limits,
 )
 from pulp_runtime.manifest.names import describe, explain_capability, explain_name, quote
 from pulp_runtime.manifest.not_built import NOT_BUILT
-from pulp_runtime.manifest.table import Table, read_table
+from pulp_runtime.manifest.table import Known, Table, read_table
 
 SCHEMA_VERSION: Final = 1
-RESTARTS: Final = ("never", "on_crash", "always")
+RESTART_POLICIES: Final = ("never", "on_crash", "always")
 
 #: A manifest's name, looked for in this order, and the module it describes by default.
 MANIFEST_NAMES: Final[Mapping[str, str]] = {"pulp.cell.toml": "cell.wasm", "pulp.plugin.toml": "plugin.wasm"}
@@ -57,6 +65,14 @@ class CellSpec:
         federated_callers: functions that other hosts may call.
         federated_consumes: functions it may call on other hosts.
         migratable: it may move to another host.
+        table_elements: see `Limits`; under `[limits]` in the manifest, like the
+            next six.
+        message_bytes: see `Limits`.
+        mailbox_events: see `Limits`.
+        log_lines_per_second: see `Limits`.
+        log_bytes_per_second: see `Limits`.
+        restarts: see `Limits`.
+        restart_window_seconds: see `Limits`.
         config: for `pulp_init`, None where the manifest has none.
         schema_version: of the manifest.
     """
@@ -81,20 +97,32 @@ class CellSpec:
     federated_callers: tuple[str, ...] = ()
     federated_consumes: tuple[str, ...] = ()
     migratable: bool = False
+    table_elements: int = DEFAULT_TABLE_ELEMENTS
+    message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
+    mailbox_events: int = MAILBOX_EVENTS
+    log_lines_per_second: int = LOG_LINES_PER_SECOND
+    log_bytes_per_second: int = LOG_BYTES_PER_SECOND
+    restarts: int = RESTARTS
+    restart_window_seconds: int = RESTART_WINDOW_SECONDS
     config: Mapping[str, object] | None = field(default=None, hash=False)
     schema_version: int = SCHEMA_VERSION
 
     @property
     def limits(self) -> Limits:
         """What the cell may use."""
-        return Limits(memory_pages=self.max_memory_pages, call_seconds=self.call_timeout_ms / 1000)
+        return Limits(
+            memory_pages=self.max_memory_pages,
+            call_seconds=self.call_timeout_ms / 1000,
+            **{name: getattr(self, name) for name in SETTABLE},
+        )
 
 
-_NOT_KEYS: Final = frozenset({"manifest_path", "wasm_path"})
-#: No field is a table with a fixed form, so nothing is looked for inside any of them.
-_KNOWN: Final[Mapping[str, None]] = dict.fromkeys(
-    [*(item.name for item in fields(CellSpec) if item.name not in _NOT_KEYS), "wasm"]
-)
+_NOT_KEYS: Final = frozenset({"manifest_path", "wasm_path", *SETTABLE})
+#: Only `[limits]` has a fixed form; nothing is looked for inside the others.
+_KNOWN: Final[Known] = {
+    **dict.fromkeys([*(item.name for item in fields(CellSpec) if item.name not in _NOT_KEYS), "wasm"]),
+    "limits": dict.fromkeys(SETTABLE),
+}
 
 
 def load_cell(path: Path) -> CellSpec:
@@ -159,6 +187,7 @@ def _read(table: Table) -> CellSpec:
         federated_consumes=_distinct(table.texts("federated_consumes")),
         migratable=table.flag("migratable"),
         config=_config(table),
+        **_limits(table),
     )
 
 
@@ -241,8 +270,10 @@ def _capabilities(table: Table) -> tuple[str, ...]:
 
 def _restart(table: Table) -> str:
     restart = table.text("restart").strip() or "on_crash"
-    if restart not in RESTARTS:
-        raise table.invalid(f"restart {quote(restart)} is none of {', '.join(RESTARTS)}; write one", field="restart")
+    if restart not in RESTART_POLICIES:
+        raise table.invalid(
+            f"restart {quote(restart)} is none of {', '.join(RESTART_POLICIES)}; write one", field="restart"
+        )
     return restart
 
 
@@ -254,6 +285,21 @@ def _max_memory_pages(table: Table) -> int:
             field="max_memory_pages",
         )
     return pages
+
+
+def _limits(table: Table) -> Mapping[str, int]:
+    """Return what `[limits]` says, checked against least and most."""
+    limits = table.table("limits")
+    if limits is None:
+        return {}
+    found = {}
+    for name in limits.values:
+        least, most = SETTABLE[name]
+        found[name] = limits.integer(name)
+        if not least <= found[name] <= most:
+            reason = f"limits.{name} {found[name]} is out of range; write a number from {least} to {most}"
+            raise limits.invalid(reason, field=name)
+    return found
 
 
 def _tick_ms(table: Table) -> int | None:

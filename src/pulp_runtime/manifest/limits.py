@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -16,6 +17,21 @@ DEFAULT_MAX_MESSAGE_BYTES: Final = 8 * MIB
 #: A guest that grew its table without end took 0.8 GB of the host; real modules stay under 10,000.
 DEFAULT_TABLE_ELEMENTS: Final = 100_000
 MAILBOX_EVENTS: Final = 64
+LOG_LINES_PER_SECOND: Final = 200
+LOG_BYTES_PER_SECOND: Final = 262_144
+RESTARTS: Final = 5
+RESTART_WINDOW_SECONDS: Final = 30
+
+#: What a manifest may say under `[limits]`: least and most of each.
+SETTABLE: Final[Mapping[str, tuple[int, int]]] = {
+    "table_elements": (1, 10_000_000),
+    "message_bytes": (1024, 256 * MIB),
+    "mailbox_events": (1, 65_536),
+    "log_lines_per_second": (1, 100_000),
+    "log_bytes_per_second": (1024, 100 * MIB),
+    "restarts": (0, 1000),
+    "restart_window_seconds": (1, 86_400),
+}
 DIAGNOSTIC_BYTES: Final = 4096
 MAX_TICK_MS: Final = 60_000
 
@@ -34,6 +50,12 @@ class Limits:
         message_bytes: longest message handed to the guest or taken from it.
             Past it `MessageTooLarge` is raised and the guest does not run.
         mailbox_events: events that may wait. Past it they are refused at once.
+        log_lines_per_second: lines it may write to its log. Past it they are
+            dropped, and their number is logged.
+        log_bytes_per_second: bytes of those lines. Past it the same.
+        restarts: how often it is restarted within the window, 0 for never.
+            Past it the cell is down until someone starts it.
+        restart_window_seconds: how long a restart counts.
 
     Raises:
         ValueError: a bound is not positive, or memory is beyond 32 bits.
@@ -44,10 +66,14 @@ class Limits:
     call_seconds: float = DEFAULT_CALL_TIMEOUT_MS / 1000
     message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
     mailbox_events: int = MAILBOX_EVENTS
+    log_lines_per_second: int = LOG_LINES_PER_SECOND
+    log_bytes_per_second: int = LOG_BYTES_PER_SECOND
+    restarts: int = RESTARTS
+    restart_window_seconds: int = RESTART_WINDOW_SECONDS
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if getattr(self, field.name) <= 0:
+            if getattr(self, field.name) <= 0 and field.name != "restarts":
                 raise ValueError(f"limits.{field.name} must be positive")
         if self.memory_pages > MAX_MEMORY_PAGES:
             raise ValueError(f"limits.memory_pages must be at most {MAX_MEMORY_PAGES}")

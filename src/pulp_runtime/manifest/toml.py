@@ -7,7 +7,9 @@ fractions of a second are exact to the nanosecond.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tomllib
 from dataclasses import dataclass
 from datetime import datetime, time
@@ -62,7 +64,9 @@ def read_source(path: Path) -> Source:
         raise ManifestError(path, "manifest path: it contains a NUL character; write the path without it")
     path = path.absolute()
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ManifestError(path, "read manifest: Not a regular file; name the file itself")
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -77,6 +81,11 @@ def read_source(path: Path) -> Source:
         line = data.count(b"\n", 0, error.start) + 1
         raise ManifestError(path, f"parse manifest: line {line}: not UTF-8; save the file as UTF-8") from None
     return Source(path, text.replace("\r\n", "\n"))
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for whoever is to write into a FIFO."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def parse_toml(source: Source) -> dict[str, object]:

@@ -41,7 +41,7 @@ GRACE_SECONDS: Final = 5.0
 _REPLY_HEADS: Final = 512
 _REPLY_HEAD_FIELDS: Final = 16
 
-Owned = tuple[Request, str]
+_NOBODY: Final = (None, "")
 
 
 class HttpInbound:
@@ -50,7 +50,7 @@ class HttpInbound:
     def __init__(self) -> None:
         self._table = RouteTable()
         self._table_lock: Final = threading.Lock()
-        self._pending: Final[dict[int, Owned]] = {}
+        self._pending: Final[dict[int, tuple[Request, str]]] = {}
         self._last_id = 0
         self._out: Final[deque[tuple[Request, bytes, bool]]] = deque()
         self._flushing = False
@@ -80,26 +80,19 @@ class HttpInbound:
         Answers `FAILED` (4) when no request with this id waits for this cell, or the reply cannot be sent: a
         status outside 200..999, a header that would break the response. Such a request can still be answered.
         """
-        entry = self._pending.get(reply.id)
-        if entry is None or entry[1] != cell.id:
+        request, owner = self._pending.get(reply.id, _NOBODY)
+        if request is None or owner != cell.id:
             raise HostError(Errno.FAILED, "no such request")
-        request = entry[0]
         try:
             fields = self._fields(reply)
         except ResponseInvalid as error:
             cell.log.warning("response refused", reason=str(error))
             raise HostError(Errno.FAILED, str(error)) from None
-        if self._pending.pop(reply.id, None) is None:
+        if self._pending.pop(reply.id, None) is None:  # timed out, or torn down, since
             raise HostError(Errno.FAILED, "no such request")
         line = request.line
-        data = assemble(
-            fields,
-            reply.body or b"",
-            method=line.method,
-            keep_alive=request.keep_alive,
-            http10=not line.minor,
-        )
-        self._send(request, data, close=fields.close)
+        data = assemble(fields, reply.body or b"", line.method, request.keep_alive, not line.minor)
+        self._send(request, data, fields.close)
 
     def _fields(self, reply: HTTPResponse) -> RenderedFields:
         """Return the rendered head of a reply; cells send the same few again and again."""
@@ -127,8 +120,7 @@ class HttpInbound:
         self._last_id = number = self._last_id + 1
         payload = join_http_request(
             number,
-            line.packed_method,
-            line.packed_path,
+            line.packed_target,
             match.packed_params,
             line.packed_query,
             request.block.packed_fields,
@@ -151,7 +143,7 @@ class HttpInbound:
     def _answer(self, request: Request, data: bytes) -> None:
         request.connection.respond(request, data)
 
-    def _send(self, request: Request, data: bytes, *, close: bool = False) -> None:
+    def _send(self, request: Request, data: bytes, close: bool = False) -> None:
         """Have the loop write an answer; from any thread."""
         self._out.append((request, data, close))
         if not self._flushing:

@@ -1,0 +1,1 @@
+"""What every cell has, declared or not."""
