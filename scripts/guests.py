@@ -111,6 +111,8 @@ BUILDS = (
     Build("echo/c", "echo.wasm", C, ("echo.c",)),
     Build("echo/go", "echo.wasm", GO, (".",)),
     Build("heartbeat/c", "heartbeat.wasm", C, ("heartbeat.c",)),
+    Build("extension/greet-cell", "greet.wasm", C, ("greet.c",)),
+    Build("extension/pulp-ext-clock/cell", "clock.wasm", C, ("-I", "../../../../sdk/c", "clock.c")),
 )
 
 

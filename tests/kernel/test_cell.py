@@ -45,7 +45,7 @@ def test_a_module_that_is_not_there_is_named_with_what_to_do(spec: Callable[...,
 
 
 def test_a_folder_is_not_a_module(spec: Callable[..., CellSpec], engine: Engine, tmp_path: Path) -> None:
-    with pytest.raises(LoadError, match="read wasm: .*Is a directory"):
+    with pytest.raises(LoadError, match=r"read wasm: .*Is a directory"):
         Cell.load(spec("minimal", wasm_path=tmp_path), engine=engine)
 
 
@@ -194,9 +194,7 @@ def test_what_a_step_answers_means_nothing(start: Callable[..., Cell], guest: st
     assert cell.spent == ""
 
 
-def test_a_batch_numbers_its_steps_and_says_where_it_stopped(
-    start: Callable[..., Cell], event: StepEvent
-) -> None:
+def test_a_batch_numbers_its_steps_and_says_where_it_stopped(start: Callable[..., Cell], event: StepEvent) -> None:
     numbers: list[int] = []
 
     class Number:
@@ -299,9 +297,7 @@ def test_a_call_allocates_name_arguments_and_places_and_frees_response_places_ar
         pytest.param(
             "8388609", "0", MessageTooLarge, ["a1", "a5", "a8", "f8", "f5", "f1"], id="nor is one that is too long"
         ),
-        pytest.param(
-            "8388608", "0", CallFailed, ["a1", "a5", "a8", "f8", "f5", "f1"], id="nor is one outside memory"
-        ),
+        pytest.param("8388608", "0", CallFailed, ["a1", "a5", "a8", "f8", "f5", "f1"], id="nor is one outside memory"),
     ],
 )
 def test_what_else_is_freed_after_a_call(
@@ -458,10 +454,10 @@ def test_a_closed_cell_refuses_everything_in_the_words_of_the_contract(
     cell.close()
     cell.close()
 
-    with pytest.raises(CellClosed, match="^cell is closed$"):
+    with pytest.raises(CellClosed, match=r"^cell is closed$"):
         cell.deliver(0, event)
     assert [type(error) for error in cell.steps(0, [event])[1:]] == [CellClosed]
-    with pytest.raises(CellClosed, match="^cell is closed$"):
+    with pytest.raises(CellClosed, match=r"^cell is closed$"):
         cell.idle(0)
     with pytest.raises(CellClosed, match="cell is closed or not initialized"):
         cell.init()

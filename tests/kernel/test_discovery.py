@@ -37,7 +37,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         module = value.partition(":")[0]
         (tmp_path / f"{module}.py").write_text(CODE)
         monkeypatch.delitem(sys.modules, module, raising=False)
-        about = tmp_path / f"{package.replace("-", "_")}-1.dist-info"
+        about = tmp_path / f"{package.replace('-', '_')}-1.dist-info"
         about.mkdir()
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
         (about / "entry_points.txt").write_text(f"[{GROUP}]\n{capability} = {value}\n")
@@ -99,5 +99,5 @@ def test_an_offer_that_makes_something_else_is_refused(monkeypatch: pytest.Monke
     point = EntryPoint("demo.greet", "pulp_demo_i:other", GROUP)
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point])
 
-    with pytest.raises(ExtensionError, match="entry point demo.greet = pulp_demo_i:other is not a Capability"):
+    with pytest.raises(ExtensionError, match=r"entry point demo.greet = pulp_demo_i:other is not a Capability"):
         installed()["demo.greet"]()

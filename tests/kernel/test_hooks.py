@@ -30,9 +30,7 @@ def capability(name: str, done: list[str], *, fails: str = "") -> Capability:
 
         return run
 
-    return Capability(
-        name=name, register=lambda _linker, _cell: None, setup=hook("setup"), teardown=hook("teardown")
-    )
+    return Capability(name=name, register=lambda _linker, _cell: None, setup=hook("setup"), teardown=hook("teardown"))
 
 
 def test_capabilities_are_set_up_in_order_and_torn_down_in_reverse(records) -> None:

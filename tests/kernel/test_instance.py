@@ -303,7 +303,7 @@ def test_threat_22_a_guest_that_never_returns_is_stopped_at_its_deadline(
     cell = load(guest, call_timeout_ms=LIMIT_MS)
     began = time.monotonic()
 
-    with pytest.raises(CellTimeout, match="stopped after 0.1 s, the call's deadline"):
+    with pytest.raises(CellTimeout, match=r"stopped after 0.1 s, the call's deadline"):
         enter(cell, entry, event)
 
     assert LIMIT_MS / 2000 < time.monotonic() - began < GENEROUS_SECONDS
@@ -322,9 +322,7 @@ def test_threat_22_a_guest_that_never_gets_started_is_stopped_at_its_deadline(
     assert time.monotonic() - began < GENEROUS_SECONDS
 
 
-def test_threat_22_another_cell_keeps_answering_while_one_loops(
-    start: Callable[..., Cell], event: StepEvent
-) -> None:
+def test_threat_22_another_cell_keeps_answering_while_one_loops(start: Callable[..., Cell], event: StepEvent) -> None:
     looping, sound = start("spin_step", call_timeout_ms=300), start("minimal")
     ended = threading.Event()
     errors: list[Exception] = []
@@ -580,14 +578,18 @@ def test_only_two_variables_of_the_environment_reach_a_guest(
     assert sorted(found) == [b"", b"HTTP_PORT=8081", b"TZ=Europe/Oslo"]
 
 
-def test_a_word_that_is_returned_directly_is_all_32_bits(
-    start: Callable[..., Cell], event: StepEvent
-) -> None:
+def test_a_word_that_is_returned_directly_is_all_32_bits(start: Callable[..., Cell], event: StepEvent) -> None:
     class Wide:
         @host_function
         def ask(self, cell: CellRef, question: bytes, _out: U32, _length: U32) -> U32:
             return 0x1_8000_0001
 
-    cell = start(FROM_EVERYWHERE.replace("{start}", "").replace("(result i32) (call $go))\n  (func (export \"pulp_step", "(result i32) (i32.const 0))\n  (func (export \"pulp_step"), Wide())
+    cell = start(
+        FROM_EVERYWHERE.replace("{start}", "").replace(
+            '(result i32) (call $go))\n  (func (export "pulp_step',
+            '(result i32) (i32.const 0))\n  (func (export "pulp_step',
+        ),
+        Wide(),
+    )
 
     assert cell.deliver(0, event) == -0x7FFF_FFFF

@@ -46,8 +46,7 @@ def test_threat_26_an_import_that_nobody_has_is_named_with_the_nearest_one(load:
 
 def test_an_import_that_resembles_nothing_says_what_to_do(load: Callable[..., Cell]) -> None:
     assert refusal(load, "unknown_import", Http()) == (
-        'instantiate wasm: "nobody_has_this" is not exported in module "pulp"; '
-        "install the extension that provides it"
+        'instantiate wasm: "nobody_has_this" is not exported in module "pulp"; install the extension that provides it'
     )
 
 
@@ -104,9 +103,7 @@ def test_a_memory_cannot_be_imported(load: Callable[..., Cell]) -> None:
         pytest.param("fd_read", "(param i32) (result i32)", id="with too few parameters, one of the engine's"),
     ],
 )
-def test_a_wasi_import_is_refused_as_one_that_cannot_be_loaded(
-    load: Callable[..., Cell], name: str, kind: str
-) -> None:
+def test_a_wasi_import_is_refused_as_one_that_cannot_be_loaded(load: Callable[..., Cell], name: str, kind: str) -> None:
     guest = f'(module (import "wasi_snapshot_preview1" "{name}" (func {kind})) {REST}'
 
     assert name in refusal(load, guest)
@@ -141,7 +138,8 @@ def test_every_number_of_words_from_none_to_twelve_arrives_in_order(
 
     capability = Capability(name="test.words", register=lambda linker, _cell: linker.define("take", words, remember))
     values = [0xFFFF_FFFF - at for at in range(words)]
-    guest = f"""(module (import "pulp" "take" (func $take {"(param" + " i32" * words + ")" if words else ""} (result i32)))
+    kind = f"(param{' i32' * words})" if words else ""
+    guest = f"""(module (import "pulp" "take" (func $take {kind} (result i32)))
       (func (export "go") (result i32) (call $take {" ".join(f"(i32.const {value})" for value in values)})) {REST}"""
 
     assert poke(load(guest, capability), "go") == 0xFFFF_FFFF

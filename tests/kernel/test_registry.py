@@ -76,7 +76,7 @@ def test_threat_43_two_providers_of_one_name_are_an_error_that_names_both(
 ) -> None:
     getattr(registry, first)(demo(provider="one"))
 
-    with pytest.raises(ExtensionError, match="demo.greet is offered by one and by two; keep one of them"):
+    with pytest.raises(ExtensionError, match=r"demo.greet is offered by one and by two; keep one of them"):
         getattr(registry, second)(demo(provider="two"))
 
 
@@ -93,7 +93,7 @@ def test_two_declared_capabilities_cannot_share_a_name(registry: Registry) -> No
     registry.gated(demo("demo.greet"))
     registry.gated(demo("demo.other"))
 
-    with pytest.raises(HookFailed, match="demo_greet is defined by demo.greet and again by demo.other"):
+    with pytest.raises(HookFailed, match=r"demo_greet is defined by demo.greet and again by demo.other"):
         registry.bind(CELL, ["demo.greet", "demo.other"])
 
 
@@ -161,7 +161,7 @@ def test_a_broken_package_that_the_cell_declared_fails_its_load() -> None:
 def test_an_offer_under_another_name_than_its_own_is_refused() -> None:
     registry = Registry(prefill=False, discover=lambda: {"demo.other": demo})
 
-    with pytest.raises(ExtensionError, match="the entry point demo.other offers a capability called demo.greet"):
+    with pytest.raises(ExtensionError, match=r"the entry point demo.other offers a capability called demo.greet"):
         registry.find("demo.other")
 
 

@@ -93,9 +93,7 @@ def test_the_clocks_are_real(start: Callable[..., Cell], event: StepEvent) -> No
 @pytest.mark.parametrize(
     "length", [pytest.param("-1", id="four gigabytes"), pytest.param("65537", id="a byte more than memory")]
 )
-def test_threat_29_randomness_is_bounded_by_memory(
-    start: Callable[..., Cell], event: StepEvent, length: str
-) -> None:
+def test_threat_29_randomness_is_bounded_by_memory(start: Callable[..., Cell], event: StepEvent, length: str) -> None:
     guest = wasi("random_get", "(param i32 i32)", "(i32.const 0) (i32.const 8)")
     step = f'(func (export "pulp_step") (param i32 i32) (result i32) (call $call (i32.const 0) (i32.const {length})))'
     cell = start(guest.replace(REST, REST.replace(REST.splitlines()[3].strip(), step)))
@@ -140,9 +138,7 @@ def test_a_sleep_ends_when_the_host_halts_its_guests(
     assert len(errors) == 1
 
 
-def subscription(
-    *, userdata: int = 1, tag: int = 0, clock: int = 1, timeout: int = 0, flags: int = 0
-) -> bytes:
+def subscription(*, userdata: int = 1, tag: int = 0, clock: int = 1, timeout: int = 0, flags: int = 0) -> bytes:
     """Return one subscription of 48 bytes; for a descriptor (tag 1 or 2), `clock` is its number."""
     return b"".join(
         number.to_bytes(size, "little")

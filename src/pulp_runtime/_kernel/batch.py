@@ -24,7 +24,7 @@ _NO_FREE: Final = '(module (func (export "pulp_free") (param i32 i32)))'
 
 def glue_module(engine: wasmtime.Engine) -> wasmtime.Module:
     """Return the glue, compiled; the same for every cell of an engine."""
-    return wasmtime.Module(engine, Path(__file__).with_name("glue.wat").read_text())
+    return wasmtime.Module(engine, Path(__file__).with_name("glue.wat").read_text(encoding="utf-8"))
 
 
 class Batch:

@@ -33,12 +33,21 @@ OPTIONAL: Final[Mapping[str, Shape]] = {
 }
 
 
+MAX_EXPORTS: Final = 5_000
+"""Most exports a cell may have: finding them takes time that grows with their square, half a second for these."""
+MAX_IMPORTS: Final = 5_000
+"""Most imports; each is bound on its own."""
+
+
 def check_exports(cell: str, path: object, module: wasmtime.Module, memory_pages: int) -> str:
     """Check a module's exports; return the name of its memory.
 
     Raises:
         LoadError: naming everything that is missing, or the first export of the wrong shape and the right one.
     """
+    for what, found, most in (("exports", module.exports, MAX_EXPORTS), ("imports", module.imports, MAX_IMPORTS)):
+        if len(found) > most:
+            raise LoadError(cell, f"{path}: has {len(found)} {what}; the most is {most}; build it with fewer")
     exports = {export.name: export.type for export in module.exports}
     missing = [name for name in REQUIRED if name not in exports]
     if missing:

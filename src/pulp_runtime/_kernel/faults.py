@@ -5,7 +5,7 @@ from __future__ import annotations
 import wasmtime
 
 from pulp_runtime._kernel.crossing import is_interrupt
-from pulp_runtime.errors import CellError, CellExit, CellTimeout, CellTrap, LoadError
+from pulp_runtime.errors import CallFailed, CellError, CellExit, CellTimeout, CellTrap, LoadError
 
 MAX_FRAMES = 8
 
@@ -34,6 +34,14 @@ def describe_start(cell: str, path: object, cause: Exception, seconds: float) ->
     if isinstance(cause, wasmtime.Trap | wasmtime.ExitTrap):
         return describe(cell, where, cause, seconds)
     return LoadError(cell, f"{where}: {' '.join(str(cause).split())}")
+
+
+def bad_allocation(cell: str, address: int, length: int, memory_bytes: int) -> CallFailed:
+    """Return the error for an allocator that answered 0, or an address without room for `length` bytes."""
+    if not address:
+        return CallFailed(cell, f"pulp_alloc returned 0 for {length} bytes")
+    where = f"returned {address:#x}: {length} bytes there are outside its memory of {memory_bytes}"
+    return CallFailed(cell, f"pulp_alloc {where}")
 
 
 def _reason(message: str) -> str:

@@ -17,7 +17,7 @@ from pulp_runtime._kernel.batch import Batch
 from pulp_runtime._kernel.contract import OPTIONAL, REQUIRED
 from pulp_runtime._kernel.crossing import Deadline, EngineFault, Export, GuestMemory, Imports
 from pulp_runtime._kernel.engine import Engine
-from pulp_runtime._kernel.faults import describe, describe_start
+from pulp_runtime._kernel.faults import bad_allocation, describe, describe_start
 from pulp_runtime._kernel.lines import LineLog
 from pulp_runtime._kernel.link import link
 from pulp_runtime._kernel.registry import Binding, Bindings
@@ -32,8 +32,7 @@ FORWARDED: Final = ("HTTP_PORT", "TZ")
 
 Blocking = Callable[[], AbstractContextManager[None]]
 _IDLE_BYTES: Final = 20
-_NESTED_ALLOCATIONS: Final = 8
-"""How deep an allocator may call host functions that allocate."""
+_NESTED_ALLOCATIONS: Final = 8  # how deep an allocator may call host functions that allocate
 
 
 class Instance:
@@ -207,7 +206,7 @@ class Instance:
         try:
             address = self.alloc.call1(length)
             if not address or not self.memory.write(address, envelope):
-                raise self._bad_allocation(address, length)
+                raise bad_allocation(self.cell.name, address, length, self.memory.size)
             answer = self.step_export.call2(address, length)
             if self.free is not None:
                 self.free.call2(address, length)
@@ -262,7 +261,7 @@ class Instance:
             if not self._idle:
                 self._idle = self.alloc.call1(_IDLE_BYTES)
             if not self._idle or not self.memory.write(self._idle, envelope):
-                raise self._bad_allocation(self._idle, _IDLE_BYTES)
+                raise bad_allocation(self.cell.name, self._idle, _IDLE_BYTES, self.memory.size)
             return self.step_export.call2(self._idle, _IDLE_BYTES)
         except EngineFault as fault:
             raise self.fail("pulp_step", fault) from None
@@ -275,7 +274,7 @@ class Instance:
             return 0
         address = self.alloc.call1(len(data))
         if not address or not self.memory.write(address, data):
-            raise self._bad_allocation(address, len(data))
+            raise bad_allocation(self.cell.name, address, len(data), self.memory.size)
         return address
 
     def release(self, address: int, length: int) -> None:
@@ -291,11 +290,6 @@ class Instance:
         if pending is not None and not isinstance(pending, EngineFault):
             raise pending  # what a host function raised before, and must not be swallowed
         return error
-
-    def _bad_allocation(self, address: int, length: int) -> CallFailed:
-        what = f"returned 0 for {length} bytes" if not address else f"returned {address:#x}: {length} bytes there are"
-        reason = f"pulp_alloc {what}" + ("" if not address else f" outside its memory of {self.memory.size}")
-        return CallFailed(self.cell.name, reason)
 
     # What host functions see: ext.Guest -------------------------------------------------------------------------
 

@@ -8,10 +8,12 @@ from pulp_runtime._kernel.contract import check_exports
 from pulp_runtime._kernel.engine import Engine
 from pulp_runtime._kernel.instance import Blocking, Instance
 from pulp_runtime._kernel.lines import LineLog
+from pulp_runtime._kernel.modules import MAX_MODULE_BYTES
 from pulp_runtime._kernel.registry import Bindings, Registry
 from pulp_runtime.errors import LoadError
 from pulp_runtime.ext import CellRef
 from pulp_runtime.manifest.cell import CellSpec
+from pulp_runtime.manifest.toml import open_regular
 
 
 def instantiate(
@@ -44,7 +46,8 @@ def instantiate(
 def _read_wasm(spec: CellSpec) -> bytes:
     """Return the module's bytes, which are the ones that were checked against the manifest's digest."""
     try:
-        data = spec.wasm_path.read_bytes()
+        with open_regular(spec.wasm_path) as file:
+            data = file.read(MAX_MODULE_BYTES + 1)  # one too many is refused with the rest of what is no module
     except OSError as error:
         reason = error.strerror or str(error)
         raise LoadError(

@@ -171,7 +171,7 @@ class Modules:
 def check_kind(cell: str, path: Path, data: bytes) -> None:
     """Refuse what is not a core module of a reasonable size, saying what it is instead."""
     if len(data) > MAX_MODULE_BYTES:
-        raise LoadError(cell, f"compile wasm: {path} has {len(data)} bytes; the most is {MAX_MODULE_BYTES}")
+        raise LoadError(cell, f"compile wasm: {path} has more than {MAX_MODULE_BYTES} bytes")
     if data[:8] == b"\0asm\x01\0\0\0":
         return
     for magic, what in _KINDS:

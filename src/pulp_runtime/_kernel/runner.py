@@ -71,6 +71,7 @@ class Runner:
         self._cell: Cell | None = None
         self._history: tuple[float, ...] = ()
         self._limits: Final = spec.limits
+        self._left: list[Delivery] = []
         self._pause = 0.0
         self._batch = 1
         self.mailbox: Final = Mailbox(self._limits, lambda: ready(self), self._progress)
@@ -117,10 +118,15 @@ class Runner:
         return self.mailbox.claim()
 
     def retire(self) -> None:
-        """Take no more events and no more turns; finalize what waits."""
+        """Take no more events and no more turns; what waits is finalized by `finish`."""
         self.due = None
-        self._finalize(self.mailbox.close())
+        self._left = self.mailbox.close()
         self._settle(Signal.STOP, "")
+
+    def finish(self) -> None:
+        """Finalize what was left when the cell retired."""
+        left, self._left = self._left, []
+        self._finalize(left)
 
     # A turn -----------------------------------------------------------------------------------------------------
 

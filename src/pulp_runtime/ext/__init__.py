@@ -31,6 +31,10 @@ from pulp_runtime.ext.function import HostFunction as HostFunction
 from pulp_runtime.ext.function import host_function as host_function
 from pulp_runtime.ext.registered import all as all  # noqa: A004  # the published name
 from pulp_runtime.ext.registered import register as register
+from pulp_runtime.ext.scope import ResourceKey as ResourceKey
+from pulp_runtime.ext.scope import Scope as Scope
+from pulp_runtime.ext.scope import ScopedFactory as ScopedFactory
+from pulp_runtime.ext.scope import legacy_scope as legacy_scope
 from pulp_runtime.ext.setup import SetupEnv as SetupEnv
 
 Cell = CellRef

@@ -7,6 +7,7 @@ fractions of a second are exact to the nanosecond.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -14,7 +15,7 @@ import tomllib
 from dataclasses import dataclass
 from datetime import datetime, time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from pulp_runtime.abi.codec import MAX_NESTING
 from pulp_runtime.errors import ManifestError
@@ -25,6 +26,9 @@ MAX_FILE_BYTES: Final = 1024 * 1024
 
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _END: Final = "at end of document"
+#: The parser's time grows with the square of the parts of one dotted key; a run this long may be one.
+_KEY_DOTS: Final = 256
+_long_run: Final = re.compile(r"[^=,\[\]{}\n]{%d,}" % (2 * _KEY_DOTS)).finditer
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -64,9 +68,7 @@ def read_source(path: Path) -> Source:
         raise ManifestError(path, "manifest path: it contains a NUL character; write the path without it")
     path = path.absolute()
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ManifestError(path, "read manifest: Not a regular file; name the file itself")
+        with open_regular(path) as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -83,9 +85,13 @@ def read_source(path: Path) -> Source:
     return Source(path, text.replace("\r\n", "\n"))
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Open without waiting for whoever is to write into a FIFO."""
-    return os.open(path, flags | os.O_NONBLOCK)
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading; anything else, a FIFO that nobody writes into for one, is an `OSError` at once."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "Not a regular file")
+    return file
 
 
 def parse_toml(source: Source) -> dict[str, object]:
@@ -113,6 +119,10 @@ def dotted(parent: str, key: str) -> str:
 
 
 def _loads(source: Source, text: str) -> dict[str, Any]:
+    for run in _long_run(text):
+        if run[0].count(".") > _KEY_DOTS:
+            line = text.count("\n", 0, run.start()) + 1
+            raise source.unparsed(f"line {line}: nested more than {MAX_NESTING} levels deep; write it flatter")
     try:
         return tomllib.loads(text)
     except RecursionError:

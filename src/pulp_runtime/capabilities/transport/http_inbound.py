@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from typing import Final, TypedDict
 
@@ -18,7 +19,7 @@ from pulp_runtime._net import response
 from pulp_runtime._net.exchange import Request
 from pulp_runtime._net.listener import Listener
 from pulp_runtime._net.response import RenderedFields, ResponseInvalid, assemble, render_head_fields
-from pulp_runtime._net.routes import RouteConflict, RouteInvalid, RouteTable
+from pulp_runtime._net.routes import Match, RouteConflict, RouteInvalid, RouteTable
 from pulp_runtime.abi.http import HTTPRegister, HTTPResponse, join_http_request
 from pulp_runtime.errors import ExtensionError
 from pulp_runtime.ext import (
@@ -38,6 +39,8 @@ DEFAULT_PORT: Final = "8080"
 ANSWER_SECONDS: Final = 30.0
 """How long a request waits for its reply, the time in the mailbox included. Past it the client gets 504."""
 GRACE_SECONDS: Final = 5.0
+UNANSWERED: Final = b"cell did not respond"
+CELL_GONE: Final = b"cell shut down"
 _REPLY_HEADS: Final = 512
 _REPLY_HEAD_FIELDS: Final = 16
 
@@ -50,6 +53,8 @@ class HttpInbound:
     def __init__(self) -> None:
         self._table = RouteTable()
         self._table_lock: Final = threading.Lock()
+        self._fading: Final[dict[str, tuple[RouteTable, float]]] = {}
+        self._torn: Final[set[str]] = set()
         self._pending: Final[dict[int, tuple[Request, str]]] = {}
         self._last_id = 0
         self._out: Final[deque[tuple[Request, bytes, bool]]] = deque()
@@ -67,6 +72,7 @@ class HttpInbound:
         Answers `FAILED` (4) for an invalid method or pattern, or one that overlaps a route of another cell.
         """
         with self._table_lock:
+            self._torn.discard(cell.id)
             try:
                 self._table = self._table.add(route.method, route.path, cell.id)
             except (RouteInvalid, RouteConflict) as error:
@@ -113,7 +119,7 @@ class HttpInbound:
 
     def _on_request(self, request: Request) -> None:
         line = request.line
-        match = self._table.match(line.method, line.path)
+        match = self._table.match(line.method, line.path) or self._match_fading(line.method, line.path)
         if match is None:
             self._answer(request, response.not_found(**_framing(request)))
             return
@@ -132,13 +138,20 @@ class HttpInbound:
         if posted is not Posted.ACCEPTED and self._pending.pop(number, None) is not None:
             self._refuse(request, posted)
 
+    def _match_fading(self, method: str, path: str) -> Match | None:
+        """Find a route of a cell that is being replaced: its requests wait for the new instance."""
+        for table, _since in self._fading.values():
+            if (match := table.match(method, path)) is not None:
+                return match
+        return None
+
     def _refuse(self, request: Request, posted: Posted) -> None:
         if posted is Posted.FULL:
             self._answer(request, response.simple(503, "queue full", **_framing(request)))
         elif posted is Posted.TOO_LARGE:
             self._answer(request, response.simple(413, "request body too large", **_framing(request)))
         else:
-            self._answer(request, _plain(request, 503, b"cell shut down"))
+            self._answer(request, _plain(request, 503, CELL_GONE))
 
     def _answer(self, request: Request, data: bytes) -> None:
         request.connection.respond(request, data)
@@ -182,6 +195,9 @@ class HttpInbound:
 
     def _sweep(self, now: float) -> None:
         """Answer 504 for requests that have waited too long; a reply that comes later is answered 4."""
+        for cell_id, (_table, since) in list(self._fading.items()):
+            if time.monotonic() - since > ANSWER_SECONDS:
+                self._fading.pop(cell_id, None)
         late = []
         for number, (request, _owner) in list(self._pending.items()):  # oldest first
             if now - request.received < ANSWER_SECONDS:
@@ -196,20 +212,27 @@ class HttpInbound:
         """Answer 500 if the step that had the request left it unanswered."""
         entry = self._pending.pop(number, None)
         if entry is not None:
-            self._send(entry[0], _plain(entry[0], 500, b"cell did not respond"))
+            request, owner = entry
+            gone = owner in self._torn
+            self._send(request, _plain(request, 503, CELL_GONE) if gone else _plain(request, 500, UNANSWERED))
 
     def teardown_cell(self, cell_id: str) -> None:
-        """Drop a cell's routes; answer 503 for its requests."""
+        """Drop a cell's routes, for other cells at once, for its clients when it has not come back in a while.
+
+        Requests that wait are the new instance's, or are finalized: then their answer is 503.
+        """
         with self._table_lock:
+            own = RouteTable(route for route in self._table.routes if route.owner == cell_id)
             self._table = self._table.without(cell_id)
-        for number in [number for number, (_request, owner) in list(self._pending.items()) if owner == cell_id]:
-            entry = self._pending.pop(number, None)
-            if entry is not None:
-                self._send(entry[0], _plain(entry[0], 503, b"cell shut down"))
+            self._torn.add(cell_id)
+        if own.routes:
+            self._fading[cell_id] = (own, time.monotonic())
 
     def teardown(self) -> None:
         """Forget everything; the listener ended with its task."""
         self._table = RouteTable()
+        self._fading.clear()
+        self._torn.clear()
         self._pending.clear()
 
 

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import types
+
+import pulp_runtime.ext
+
+EXT = {
+    "Capability",
+    "Cell",
+    "CellRef",
+    "Endpoint",
+    "Errno",
+    "ExtensionError",
+    "Guest",
+    "HostError",
+    "HostFunction",
+    "Linker",
+    "Posted",
+    "ResourceKey",
+    "Scope",
+    "ScopedFactory",
+    "SetupEnv",
+    "StepEvent",
+    "U32",
+    "U64",
+    "all",
+    "host_function",
+    "legacy_scope",
+    "register",
+}
+
+
+def test_the_extension_api_is_these_names_and_no_others() -> None:
+    public = {
+        name
+        for name, value in vars(pulp_runtime.ext).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+
+    assert public == EXT
+
+
+def test_the_published_name_of_a_cell_is_the_same_class() -> None:
+    assert pulp_runtime.ext.Cell is pulp_runtime.ext.CellRef
