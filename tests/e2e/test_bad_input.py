@@ -161,7 +161,9 @@ def test_two_cells_of_one_name(pulp, cell: Cell, tmp_path: Path) -> None:
 
 
 def test_cells_that_wait_for_each_other(pulp, cell: Cell) -> None:
-    (line,) = fails(pulp("run", cell("minimal", 'depends_on = ["b"]', name="a"), cell(b"", 'depends_on = ["a"]', name="b")))
+    (line,) = fails(
+        pulp("run", cell("minimal", 'depends_on = ["b"]', name="a"), cell(b"", 'depends_on = ["a"]', name="b"))
+    )
 
     assert "dependency cycle involving: a -> b -> a" in line
 

@@ -139,7 +139,7 @@ def test_a_host_that_was_not_started_can_be_stopped_twice(make: MakeHost, echo: 
 
 
 def test_a_manifest_is_read_when_the_host_is_made(make: MakeHost, tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="no pulp.cell.toml"):
+    with pytest.raises(ManifestError, match=r"no pulp\.cell\.toml"):
         make(tmp_path)
 
 
@@ -206,6 +206,19 @@ def test_a_host_that_cannot_listen_holds_no_port(make: MakeHost, cell: Callable[
             assert await get(f"{second.url}/echo/again") == b"again"
 
     asyncio.run(main())
+
+
+def test_a_set_up_that_fails_after_the_listener_s_gives_the_port_back(
+    make: MakeHost, cell: Callable[..., Path], notes: list[str]
+) -> None:
+    bad = cell("minimal", 'capabilities = ["transport.http.inbound", "test.bad"]')
+    host = make(bad, capabilities=[Capability.of("test.bad", Step("test.bad", notes, fails=True))])
+    before = sorted(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(StartError):
+        asyncio.run(host.start())
+
+    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_start_that_is_cancelled_leaves_no_thread(make: MakeHost, cell: Callable[..., Path]) -> None:

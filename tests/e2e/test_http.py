@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -122,7 +122,9 @@ def test_curl_waits_for_100_continue(host, tmp_path: Path) -> None:
         pytest.param(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", 413, id="a body of 99 MB"),
     ],
 )
-def test_threat_36_a_malformed_request_is_answered_once_and_closed(serve, echo, request_bytes: bytes, status: int) -> None:
+def test_threat_36_a_malformed_request_is_answered_once_and_closed(
+    serve, echo, request_bytes: bytes, status: int
+) -> None:
     host = serve(echo)
     with host.raw() as client:
         client.sendall(request_bytes + get("/echo/smuggled"))

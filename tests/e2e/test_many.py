@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
+import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from pulp_runtime._kernel import policy
+from pulp_runtime.host import Host
 
 
 def resident_kib(pid: int) -> int:
@@ -60,8 +66,8 @@ def test_a_thousand_cells_answer(pulp, tmp_path: Path, wasm: Callable[[str], byt
             client.request("GET", f"/{path.stem}")
             assert client.getresponse().read() == path.stem.encode()
     kib = resident_kib(host.process.pid)
-    print(f"1,000 cells: {started:.1f} s to start, {kib / 1024:.0f} MiB")
-    assert kib < 512 * 1024
+    assert started < 15
+    assert kib < 256 * 1024
     assert host.stop() == 0
     assert sum("shutdown complete" in line for line in host.lines) == 1000
 
@@ -77,6 +83,57 @@ def test_threat_27_a_storm_of_traps_costs_neither_memory_nor_log(serve, lab: Cal
     assert len(host.lines) < 60
     assert host.wait_for("cell is down")
     assert host.stop() == 0
+
+
+@pytest.mark.slow
+def test_threat_27_many_steps_cost_no_memory(serve, lab: Callable[..., Path]) -> None:
+    """Answered ones, ignored ones and refused ones alike; 100 requests are pipelined at a time."""
+    host = serve(lab())
+    batch = b"".join(
+        f"GET /l/{do} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for do in ("ok", "ignore", "double", "late") * 25
+    )
+    with host.raw() as client:
+
+        def run(batches: int) -> None:
+            for _ in range(batches):
+                client.sendall(batch)
+                answers = b""
+                while answers.count(b"HTTP/1.1 ") < 100 or not answers.endswith(b"c4"):  # as "late" is answered
+                    answers += client.recv(1 << 20)
+
+        run(50)
+        before = resident_kib(host.process.pid)
+        run(200)
+        grown = resident_kib(host.process.pid) - before
+
+    assert grown < 2048
+    assert len(host.lines) < 20
+
+
+@pytest.mark.slow
+def test_threat_27_many_restarts_cost_no_memory_no_thread_and_no_descriptor(
+    cache: Path, lab: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "FIRST_DELAY_SECONDS", 0.0)
+    monkeypatch.delenv("HTTP_PORT", raising=False)
+    folder = lab("[limits]", "restarts = 1000")
+    with Host([folder], http_port="127.0.0.1:0", cache=cache) as host:
+        client = http.client.HTTPConnection(host.url.removeprefix("http://"), timeout=20)
+
+        def crash(times: int) -> tuple[int, int, int]:
+            for _ in range(times):
+                assert ask(client, "/l/trap") == 500
+            assert ask(client, "/l/ok") == 200
+            gc.collect()
+            return resident_kib(os.getpid()), threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+        before = crash(100)
+        after = crash(300)
+        client.close()
+
+    assert after[0] - before[0] < 8192
+    assert after[1] <= before[1] + 1
+    assert after[2] == before[2]
 
 
 def ask(client: http.client.HTTPConnection, path: str) -> int:

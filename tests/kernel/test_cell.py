@@ -9,6 +9,7 @@ import pytest
 
 from pulp_runtime._kernel.cell import Cell
 from pulp_runtime._kernel.engine import Engine
+from pulp_runtime._kernel.registry import Registry
 from pulp_runtime.abi.envelope import encode_step
 from pulp_runtime.errors import (
     CallFailed,
@@ -18,7 +19,7 @@ from pulp_runtime.errors import (
     LoadError,
     MessageTooLarge,
 )
-from pulp_runtime.ext import CellRef, StepEvent, host_function
+from pulp_runtime.ext import Capability, CellRef, StepEvent, host_function
 from pulp_runtime.manifest.cell import CellSpec
 from pulp_runtime.manifest.limits import DEFAULT_MAX_MESSAGE_BYTES
 
@@ -541,3 +542,31 @@ def test_a_probe_that_never_returns_is_stopped(start: Callable[..., Cell]) -> No
 
     with pytest.raises(CellTimeout, match="probe_last_call"):
         cell.probe_last_call()
+
+
+# Real cells -------------------------------------------------------------------------------------------------------
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.parametrize("path", ["heartbeat/c/heartbeat.wasm", "echo/c/echo.wasm", "echo/go/echo.wasm"])
+def test_an_example_runs_from_load_to_shutdown(
+    engine: Engine, spec: Callable[..., CellSpec], event: StepEvent, path: str
+) -> None:
+    class Http:
+        @host_function
+        def http_register(self, cell: CellRef, route: bytes) -> None: ...
+
+        @host_function
+        def http_respond(self, cell: CellRef, answer: bytes) -> None: ...
+
+    registry = Registry(prefill=False)
+    registry.always(Capability.of("transport.http.inbound", Http()))
+    cell = Cell.load(spec("minimal", name="example", wasm_path=EXAMPLES / path), registry, engine=engine)
+
+    cell.init(b"\x80")
+    cell.idle(0)
+    cell.deliver(1, event)
+    assert cell.steps(2, [event, event]) == (2, None)
+    cell.shutdown()
+    cell.close()

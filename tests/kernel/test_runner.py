@@ -544,37 +544,130 @@ def test_a_cell_that_was_never_started_can_be_given_up(serve: Callable[..., Serv
 # Ticks ------------------------------------------------------------------------------------------------------------
 
 
-def test_without_events_a_cell_is_ticked_at_once_and_then_less_and_less_often(serve: Callable[..., Served]) -> None:
-    served = serve(tick_ms=None)
+class ByHand:
+    """A runner whose turns are taken by hand, on a clock that moves when it is told to. It is the cell and the lane."""
 
-    assert served.until(lambda: len(served.tell.ticks) >= 8)
+    def __init__(self, known: CellSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.seen: list[tuple[str, float]] = []
+        self.spent, self.progress, self.trap = "", 0, False
+        monkeypatch.setattr(runner_module, "time", self)
+        self.runner = Runner(
+            known,
+            lambda: self,
+            self,
+            ready=lambda _runner: None,
+            flush=lambda: None,
+            changed=lambda _runner: None,
+            log=Log("pulp"),
+        )
+        self.runner.start()
+        self.runner.turn()
 
-    numbers, times = zip(*served.tell.ticks[:8], strict=True)
-    assert numbers == tuple(range(8))
-    for at, (before, after) in enumerate(itertools.pairwise(times)):
-        assert after - before >= 0.001 * 2**at * 0.9
+    def monotonic(self) -> float:
+        return self.now
+
+    def ready(self, _turn: Runner) -> None: ...
+    def arm(self, _turn: Runner) -> None: ...
+    def close(self) -> None: ...
+
+    def steps(self, number: int, events: list[StepEvent]) -> tuple[int, CellTrap | None]:
+        self.seen.append((f"event {number}", self.now))
+        return (0, CellTrap("guest", "a trap is wanted")) if self.trap else (len(events), None)
+
+    def idle(self, number: int) -> None:
+        self.seen.append((f"tick {number}", self.now))
+
+    def wait_for_the_next_turn(self) -> None:
+        """Let time pass until the runner is due, and give it its turn."""
+        assert self.runner.due is not None
+        self.now = max(self.now, self.runner.due)
+        assert self.runner.claim()
+        self.runner.turn()
+
+    def post(self) -> None:
+        """Post one event, and give the runner its turn."""
+        assert self.runner.mailbox.post(StepEvent("test", b"\xc0"), lambda _id: None) is Posted.ACCEPTED
+        self.runner.turn()
 
 
-def test_a_tick_is_at_most_a_second_away() -> None:
-    pause = 0.0
-    for _ in range(20):
-        pause = min(max(2 * pause, runner_module.FIRST_TICK_SECONDS), runner_module.LONGEST_TICK_SECONDS)
-
-    assert pause == 1.0
+@pytest.fixture
+def by_hand(spec: Callable[..., CellSpec], monkeypatch: pytest.MonkeyPatch) -> Callable[..., ByHand]:
+    return lambda **fields: ByHand(spec("minimal", **fields), monkeypatch)
 
 
-def test_after_each_burst_of_events_one_tick_comes_at_once(serve: Callable[..., Served]) -> None:
-    served = serve(tick_ms=None)
-    assert served.until(lambda: served.runner._pause >= 0.1)
-    ticks = len(served.tell.ticks)
-    began = time.monotonic()
+def test_without_events_a_cell_is_ticked_at_once_and_then_less_and_less_often(by_hand: Callable[..., ByHand]) -> None:
+    cell = by_hand()
+    for _ in range(14):
+        cell.wait_for_the_next_turn()
 
-    served.post(1, 2, 3)
+    pauses = [after - before for (_, before), (_, after) in itertools.pairwise(cell.seen)]
+    assert cell.seen[0] == ("tick 0", 1000.0)
+    assert pauses == pytest.approx([min(0.001 * 2**at, 1.0) for at in range(13)])
+    assert [what for what, _ in cell.seen] == [f"tick {at}" for at in range(14)]
 
-    assert served.until(lambda: len(served.tell.ticks) > ticks)
-    assert served.payloads == [1, 2, 3]
-    assert served.tell.ticks[ticks][1] - began < 0.1
-    assert served.tell.ticks[ticks][0] > served.tell.events[-1][0]
+
+def test_after_an_event_one_tick_comes_at_once_and_the_pauses_begin_anew(by_hand: Callable[..., ByHand]) -> None:
+    cell = by_hand()
+    for _ in range(8):
+        cell.wait_for_the_next_turn()
+    cell.seen.clear()
+    began = cell.now
+
+    cell.post()
+    cell.wait_for_the_next_turn()
+
+    assert cell.seen == [("event 8", began), ("tick 9", began), ("tick 10", pytest.approx(began + 0.001))]
+
+
+def test_with_a_fixed_tick_events_change_nothing(by_hand: Callable[..., ByHand]) -> None:
+    cell = by_hand(tick_ms=20)
+    cell.wait_for_the_next_turn()
+    for at in range(4):
+        cell.now += 0.005
+        if at < 3:
+            cell.post()
+    cell.wait_for_the_next_turn()
+    cell.wait_for_the_next_turn()
+
+    ticks = [when - 1000.0 for what, when in cell.seen if what.startswith("tick")]
+    assert ticks == pytest.approx([0.0, 0.02, 0.04])
+    assert len(cell.seen) == 6
+
+
+def test_restarts_wait_0_then_100_200_400_and_800_milliseconds_and_the_sixth_is_not_made(
+    by_hand: Callable[..., ByHand],
+) -> None:
+    cell = by_hand(tick_ms=0)
+    cell.trap = True
+    waited = []
+    for _ in range(5):
+        cell.post()
+        assert cell.runner.state is State.RESTARTING
+        waited.append(cell.runner.due - cell.now)
+        cell.wait_for_the_next_turn()
+        assert cell.runner.state is State.READY
+    cell.post()
+
+    assert waited == pytest.approx([0.0, 0.1, 0.2, 0.4, 0.8])
+    assert (cell.runner.state, cell.runner.restarts, cell.runner.due) == (State.DOWN, 5, None)
+
+
+def test_a_cell_that_waits_for_its_restart_is_not_woken_by_events(by_hand: Callable[..., ByHand]) -> None:
+    cell = by_hand(tick_ms=0)
+    cell.trap = True
+    cell.post()
+    cell.wait_for_the_next_turn()
+    cell.post()
+    cell.trap = False
+    cell.seen.clear()
+
+    cell.post()
+    assert (cell.runner.state, cell.seen) == (State.RESTARTING, [])
+
+    cell.wait_for_the_next_turn()
+    cell.runner.turn()  # it did not rest: there was mail
+    assert [what for what, _ in cell.seen] == ["event 2"]
 
 
 def test_with_tick_ms_0_a_cell_is_never_ticked(serve: Callable[..., Served]) -> None:
@@ -585,17 +678,6 @@ def test_with_tick_ms_0_a_cell_is_never_ticked(serve: Callable[..., Served]) -> 
 
     assert served.runner.due is None
     assert served.tell.ticks == []
-
-
-def test_with_a_fixed_tick_events_change_nothing(serve: Callable[..., Served]) -> None:
-    served = serve(tick_ms=20)
-    assert served.until(lambda: len(served.tell.ticks) >= 2)
-    for payload in range(20):
-        served.post(payload)
-    assert served.until(lambda: len(served.tell.ticks) >= 5)
-
-    times = [when for _number, when in served.tell.ticks]
-    assert all(after - before >= 0.018 for before, after in itertools.pairwise(times))
 
 
 # Threads ----------------------------------------------------------------------------------------------------------

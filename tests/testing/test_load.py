@@ -99,7 +99,9 @@ def test_an_import_nobody_owns_is_refused_with_the_nearest() -> None:
 
 
 def test_one_that_is_called_like_an_always_bound_capability_takes_its_place(pulp_cell: Make) -> None:
-    cell = pulp_cell(words_guest("entropy_read", (0, 0, 0, 0)), capabilities=[Fake("entropy.read", entropy_read=(4, 6))])
+    cell = pulp_cell(
+        words_guest("entropy_read", (0, 0, 0, 0)), capabilities=[Fake("entropy.read", entropy_read=(4, 6))]
+    )
 
     assert cell.run("code") == 6
 

@@ -67,12 +67,15 @@ def cell(pulp_cell: Make) -> CellUnderTest:
         pytest.param("take_text", (0, 4), ["==> take_text('text')", "<== 0"], id="text"),
         pytest.param("take_bytes", (0, 4), ["==> take_bytes(b'text')", "<== 0"], id="bytes"),
         pytest.param("take_bytes", (0, 0), ["==> take_bytes(b'')", "<== 0"], id="no bytes"),
-        pytest.param("take_record", (16, 13), ["==> take_record({'key': 'k', 'value': 3})", "<== 0"], id="a record"),
+        pytest.param("take_record", (16, 14), ["==> take_record({'key': 'k', 'value': 3})", "<== 0"], id="a record"),
         pytest.param("take_record", (16, 0), ["==> take_record(None)", "<== 1"], id="no record"),
         pytest.param("take_record", (0, 4), ["==> take_record(b'text')", "<== 3"], id="bytes that are no record"),
         pytest.param("take_perhaps", (0, 0), ["==> take_perhaps(None)", "<== 0"], id="a record left out"),
         pytest.param(
-            "take_numbers", (7, 1, 1), ["==> take_numbers(small=7, large=4294967297)", "<== 8"], id="numbers, a word back"
+            "take_numbers",
+            (7, 1, 1),
+            ["==> take_numbers(small=7, large=4294967297)", "<== 8"],
+            id="numbers, a word back",
         ),
         pytest.param("give_text", (2, 64, 68), ["==> give_text(2)", "<== 0 'abab'"], id="text back"),
         pytest.param("give_text", (0, 64, 68), ["==> give_text(0)", "<== 0 ''"], id="no text back"),
@@ -105,14 +108,14 @@ def test_an_argument_outside_memory_is_said_to_be(cell: CellUnderTest, words: tu
 
 
 def test_calls_are_values_too(cell: CellUnderTest) -> None:
-    cell.run("take_record", 16, 13)
+    cell.run("take_record", 16, 14)
     cell.run("take_numbers", 1, 2, 0)
     cell.run("take_record", 16, 0)
 
     assert cell.replies("take_record") == [{"key": "k", "value": 3}, None]
     assert cell.replies("take_numbers") == [(1, 2)]
     assert [(call.name, call.words, call.code) for call in cell.calls] == [
-        ("take_record", (16, 13), 0),
+        ("take_record", (16, 14), 0),
         ("take_numbers", (1, 2, 0), 2),
         ("take_record", (16, 0), 1),
     ]

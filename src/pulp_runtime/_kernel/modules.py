@@ -1,4 +1,4 @@
-"""Compiled modules: in memory while anyone uses them, on disk for the next start.
+"""Compiled modules: in memory for the next cell, on disk for the next start.
 
 A module is compiled once: by a child process with limits (see `compile.py`), because a hostile one keeps a compiler
 busy for as long as it likes. The result is native code that the engine runs as it is, so it is kept where nobody
@@ -15,7 +15,6 @@ import stat
 import subprocess
 import sys
 import threading
-import weakref
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +25,8 @@ from pulp_runtime.errors import LoadError
 from pulp_runtime.log import Log
 
 MAX_MODULE_BYTES: Final = 128 << 20
+KEPT_MODULES: Final = 32
+"""Modules kept in memory for the next cell that wants them. One that is forgotten lives on in its instances."""
 COMPILE_SECONDS: Final = 120
 """Wall time a compilation may take; the child also has this much CPU time for each core, and 4 GiB of memory."""
 
@@ -61,7 +62,8 @@ class Modules:
         self._engine: Final = engine
         self._log: Final = Log("pulp")
         self._folder = self._own(folder) if folder is not None else None
-        self._live: Final[weakref.WeakValueDictionary[str, wasmtime.Module]] = weakref.WeakValueDictionary()
+        # Not by weak references: while a module's finalizer runs, they still lead to it.
+        self._recent: Final[dict[str, wasmtime.Module]] = {}
         self._locks: Final[dict[str, threading.Lock]] = {}
         self._lock: Final = threading.Lock()
         self._children: Final[set[subprocess.Popen[bytes]]] = set()
@@ -83,14 +85,21 @@ class Modules:
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
-            module = self._live.get(key)
+            module = self._recent.pop(key, None)
             if module is None:
                 try:
                     module = self._from_disk(key) or self._compiled(cell, path, data, key)
                 except OSError as error:
                     raise LoadError(cell, f"compile wasm: {path}: {error}") from None
-                self._live[key] = module
+            self._keep(key, module)
         return module
+
+    def _keep(self, key: str, module: wasmtime.Module) -> None:
+        """Remember a module as the one that was asked for last; forget the one for which that is longest ago."""
+        with self._lock:
+            self._recent[key] = module
+            if len(self._recent) > KEPT_MODULES:
+                del self._recent[next(iter(self._recent))]
 
     def _own(self, folder: Path) -> Path | None:
         """Make `folder` ours alone; without it every start compiles anew, which is slow and nothing worse."""
@@ -171,7 +180,7 @@ class Modules:
 def check_kind(cell: str, path: Path, data: bytes) -> None:
     """Refuse what is not a core module of a reasonable size, saying what it is instead."""
     if len(data) > MAX_MODULE_BYTES:
-        raise LoadError(cell, f"compile wasm: {path} has more than {MAX_MODULE_BYTES} bytes")
+        raise LoadError(cell, f"compile wasm: {path} has {len(data)} bytes; the most is {MAX_MODULE_BYTES}")
     if data[:8] == b"\0asm\x01\0\0\0":
         return
     for magic, what in _KINDS:

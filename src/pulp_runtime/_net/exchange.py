@@ -23,9 +23,11 @@ class Request:
         keep_alive: whether the connection stays open after the answer, by
             version, headers and shutdown. Read it when the answer is rendered.
         received: `loop.time()` when its last byte was here.
+        direct: whether its answer may be sent from another thread.
+        sent: it has been, and the loop has not noticed yet.
     """
 
-    __slots__ = ("block", "body", "connection", "keep_alive", "line", "received")
+    __slots__ = ("block", "body", "connection", "direct", "keep_alive", "line", "received", "sent")
 
     def __init__(
         self,
@@ -42,6 +44,8 @@ class Request:
         self.body = body
         self.keep_alive = keep_alive
         self.received = received
+        self.direct = False
+        self.sent = False
 
 
 Handler = Callable[[Request], None]

@@ -25,9 +25,11 @@ from typing import Final, cast
 
 from pulp_runtime._net import response
 from pulp_runtime._net.body import BodyReader
+from pulp_runtime._net.direct import DirectWriter
 from pulp_runtime._net.exchange import Request, Service, address_text
 from pulp_runtime._net.fault import RequestFault, bad
-from pulp_runtime._net.head import END_OF_HEAD, HeaderBlock, RequestLine, stray_byte
+from pulp_runtime._net.framing import take_head
+from pulp_runtime._net.head import HeaderBlock, RequestLine
 from pulp_runtime.abi.http import pack_remote_addr
 
 _IDLE: Final = 0  #: nothing of a request is here; the buffer is empty
@@ -37,6 +39,9 @@ _BUSY: Final = 3  #: the handler has the request
 _DRAINING: Final = 4  #: answered, but the client leaves the answer unread
 _LINGER: Final = 5  #: our side is shut; what comes is thrown away
 _CLOSED: Final = 6  #: closing, or gone
+
+_DIRECT_SECONDS: Final = 30.0
+"""How soon the sweep looks whether an answer was sent directly, when no new request has shown it before."""
 
 
 class Http1Connection(asyncio.Protocol):
@@ -48,27 +53,13 @@ class Http1Connection(asyncio.Protocol):
         packed_remote_addr: the same, by `abi.http.pack_remote_addr`.
     """
 
+    # fmt: off
     __slots__ = (
-        "_advancing",
-        "_blocks",
-        "_body",
-        "_buffer",
-        "_closing",
-        "_eof",
-        "_head",
-        "_lines",
-        "_reading_paused",
-        "_request",
-        "_scanned",
-        "_service",
-        "_state",
-        "_transport",
-        "_unsent",
-        "_write_paused",
-        "deadline",
-        "packed_remote_addr",
-        "remote_addr",
+        "_advancing", "_blocks", "_body", "_buffer", "_closing", "_direct", "_eof", "_head", "_lines",
+        "_reading_paused", "_request", "_scanned", "_service", "_state", "_transport", "_unsent",
+        "_write_paused", "deadline", "packed_remote_addr", "remote_addr",
     )
+    # fmt: on
 
     _transport: asyncio.Transport
     _head: tuple[RequestLine, HeaderBlock]
@@ -82,6 +73,7 @@ class Http1Connection(asyncio.Protocol):
         self.remote_addr = ""
         self.packed_remote_addr = b""
         self._request: Request | None = None
+        self._direct: Final = DirectWriter()
         self._buffer: Final = bytearray()
         self._scanned = 0  # bytes of an unfinished head that were looked at
         self._body: BodyReader | None = None
@@ -109,6 +101,8 @@ class Http1Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes; a head seen before, alone in one read, goes straight to the handler."""
         state = self._state
+        if state == _BUSY and self._request.sent:  # type: ignore[union-attr]  # BUSY means there is one
+            state = self._state = _IDLE
         if state == _IDLE:
             first, _, rest = data.partition(b"\r\n")
             line = self._lines.get(first)
@@ -125,6 +119,7 @@ class Http1Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Answer what is in flight, then close; a client may shut its side down early."""
         self._eof = True
+        self.settle()
         if self._state < _BUSY:
             self._advance()
         elif self._state == _LINGER:
@@ -134,8 +129,10 @@ class Http1Connection(asyncio.Protocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         """Give up the place; tell the application if somebody still works for this client."""
         service = self._service
+        self.settle()
         request, self._request = self._request, None
         self._state = _CLOSED
+        self._direct.close()
         self.deadline = inf
         self._release_body()
         self._buffer.clear()
@@ -172,9 +169,32 @@ class Http1Connection(asyncio.Protocol):
         self._request = None
         self._send(data, keep_alive=request.keep_alive and not close)
 
+    def send_direct(self, request: Request, data: bytes) -> bytes | None:
+        """Send a complete answer, that leaves the connection open, from any thread.
+
+        Returns:
+            None when that was all; otherwise what is left of `data`, maybe nothing, for `respond` on the loop.
+        """
+        if request is not self._request or not request.direct:
+            return data
+        written = self._direct.write(data)
+        if written < len(data):
+            return data[written:]
+        request.sent = True
+        # Bytes that come after this line find `sent`; for those that came before it, the loop must be told.
+        return b"" if self._buffer or self._eof or self._closing else None
+
+    def settle(self) -> None:
+        """Notice an answer that was sent directly."""
+        if self._state == _BUSY and self._request is not None and self._request.sent:
+            self._request = None
+            self._state = _IDLE
+            self.deadline = 0.0
+
     def close_when_idle(self) -> None:
         """Close now if nothing is in flight, else after the answer, which says so."""
         self._closing = True
+        self.settle()
         if self._request is not None:
             self._request.keep_alive = False
         elif self._state in (_IDLE, _DRAINING):
@@ -186,9 +206,14 @@ class Http1Connection(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """Act on a deadline that has passed; called by the sweep."""
+        self.settle()
+        if self._state == _BUSY:
+            self.deadline = now + _DIRECT_SECONDS
+            return
         settings = self._service.settings
         unsent = self._transport.get_write_buffer_size()
         if self._state == _IDLE and not self.deadline:
+            self._direct.close()  # an idle client costs one descriptor
             self.deadline = now + settings.idle_seconds
         elif self._state in (_HEAD, _BODY):
             self._refuse(RequestFault(408, "request timeout"))
@@ -232,44 +257,20 @@ class Http1Connection(asyncio.Protocol):
             self._state = _HEAD
             self._scanned = 0
             self.deadline = self._service.time() + self._service.settings.header_seconds
-        end = buffer.find(END_OF_HEAD, max(0, self._scanned - 3))
-        if end < 0:
-            self._check_unfinished_head()
+        head = take_head(buffer, self._scanned, self._service.settings)
+        if head is None:
+            self._scanned = len(buffer)
             return False
-        end += len(END_OF_HEAD)
-        # One empty line before a request is forgiven: old clients end a body with it (RFC 9112 §2.2).
-        head = bytes(buffer[2 if buffer.startswith(b"\r\n") else 0 : end])
-        del buffer[:end]
         line, block = self._head = self._service.heads.parse(head)
         has_body = block.chunked or bool(block.content_length)
         if line.redirect or line.path == "*":
-            self._answer_without_handler(line, keep_alive=self._keeps_alive(line, block) and not has_body)
+            keep_alive = self._keeps_alive(line, block) and not has_body
+            self._send(response.unrouted(line.redirect, line.method, keep_alive, not line.minor), keep_alive=keep_alive)
         elif has_body:
             self._start_body(block)
         else:
             self._dispatch(line, block, b"")
         return True
-
-    def _check_unfinished_head(self) -> None:
-        """Refuse a head that can no longer become a good one."""
-        buffer = self._buffer
-        settings = self._service.settings
-        if stray_byte(buffer, max(0, self._scanned - 1)):
-            raise bad("stray control character in request head")
-        if len(buffer) > settings.line_bytes and buffer.find(b"\r\n", 0, settings.line_bytes + 2) < 0:
-            raise RequestFault(414, "request line too long")
-        if len(buffer) > settings.head_bytes:
-            raise RequestFault(431, "request head too long")
-        self._scanned = len(buffer)
-
-    def _answer_without_handler(self, line: RequestLine, *, keep_alive: bool) -> None:
-        """Answer a request that no route can be for: an unclean path, or `OPTIONS *`."""
-        method, http10 = line.method, line.minor == 0
-        if line.redirect:
-            data = response.redirect(line.redirect, method=method, keep_alive=keep_alive, http10=http10)
-        else:
-            data = response.render(200, {}, (), b"", method=method, keep_alive=keep_alive, http10=http10)
-        self._send(data, keep_alive=keep_alive)
 
     def _start_body(self, block: HeaderBlock) -> None:
         """Get ready for a body; ask for it if the client waits to be asked."""
@@ -316,8 +317,19 @@ class Http1Connection(asyncio.Protocol):
         """Hand a request to the application."""
         service = self._service
         self._state = _BUSY
-        self.deadline = inf
-        self._request = request = Request(self, line, block, body, self._keeps_alive(line, block), service.time())
+        now = service.time()
+        keep_alive = self._keeps_alive(line, block)
+        self._request = request = Request(self, line, block, body, keep_alive, now)
+        if (
+            keep_alive
+            and not self._buffer
+            and not self._transport.get_write_buffer_size()
+            and self._direct.open(self._transport)
+        ):
+            request.direct = True
+            self.deadline = now + _DIRECT_SECONDS
+        else:
+            self.deadline = inf
         try:
             service.handler(request)
         except Exception as error:  # noqa: BLE001 - a bug in the application ends this connection and no other

@@ -149,6 +149,11 @@ class Listener:
             self._sweep.cancel()
             self._sweep = None
 
+    def unbind(self) -> None:
+        """Close the bound sockets, for a listener that is not to serve after all."""
+        for bound in self._sockets:
+            bound.close()
+
     async def _emptied(self, seconds: float) -> bool:
         """Wait until no connection is left; return False if that took too long."""
         assert self._empty is not None  # noqa: S101 - set by `close`, its only caller

@@ -230,6 +230,13 @@ def redirect(
     return render(status, headers, (), body, method=method, keep_alive=keep_alive, http10=http10)
 
 
+def unrouted(location: str, method: str, keep_alive: bool, http10: bool) -> bytes:
+    """Return the answer for a request that no route can be for: an unclean path, or `OPTIONS *`."""
+    if location:
+        return redirect(location, method=method, keep_alive=keep_alive, http10=http10)
+    return render(200, {}, (), b"", method=method, keep_alive=keep_alive, http10=http10)
+
+
 def date_line() -> bytes:
     """Return the Date header line of this second."""
     global _date

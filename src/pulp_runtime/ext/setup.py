@@ -43,6 +43,6 @@ class SetupEnv:
     reachable: Callable[[Endpoint], None]
     config: Mapping[str, Any] = field(default_factory=dict)
     http_port: str = ""
-    scope: Scope = legacy_scope("host")
+    scope: Scope = field(default_factory=lambda: legacy_scope("host"))
     storage_namespaces: Mapping[str, str] = field(default_factory=dict)
     cell_name: str = ""

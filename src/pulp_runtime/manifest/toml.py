@@ -28,7 +28,7 @@ _INT64: Final = range(-(1 << 63), 1 << 63)
 _END: Final = "at end of document"
 #: The parser's time grows with the square of the parts of one dotted key; a run this long may be one.
 _KEY_DOTS: Final = 256
-_long_run: Final = re.compile(r"[^=,\[\]{}\n]{%d,}" % (2 * _KEY_DOTS)).finditer
+_long_run: Final = re.compile(rf"[^=,\[\]{{}}\n]{{{2 * _KEY_DOTS},}}").finditer
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -87,7 +87,7 @@ def read_source(path: Path) -> Source:
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a file for reading; anything else, a FIFO that nobody writes into for one, is an `OSError` at once."""
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "Not a regular file")

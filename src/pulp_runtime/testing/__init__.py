@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from pulp_runtime.testing.cell import CellUnderTest as CellUnderTest
     from pulp_runtime.testing.cell import load as load
     from pulp_runtime.testing.fake import Fake as Fake
-    from pulp_runtime.testing.wat import HOSTILE_RANGES as HOSTILE_RANGES
-    from pulp_runtime.testing.wat import guest as guest
-    from pulp_runtime.testing.wat import words_guest as words_guest
     from pulp_runtime.testing.host import FakeHost as FakeHost
     from pulp_runtime.testing.lines import Logged as Logged
     from pulp_runtime.testing.tape import Call as Call
+    from pulp_runtime.testing.wat import HOSTILE_RANGES as HOSTILE_RANGES
+    from pulp_runtime.testing.wat import guest as guest
+    from pulp_runtime.testing.wat import words_guest as words_guest
 
 _HOMES = {
     "HOSTILE_RANGES": "wat",

@@ -95,6 +95,8 @@ class FakeHost:
         return 0.0 if self._loop is None else self._loop.time()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        if self._closed:
+            coroutine.close()
         task = self._running().create_task(coroutine)
         task.add_done_callback(self._task_done)
         self._tasks.append(task)
@@ -124,22 +126,23 @@ class FakeHost:
 
         Work in threads is not waited for, except by a task that waits for it with nothing else to do.
         """
-        self._run(asyncio.sleep(seconds))
+        self._run(seconds)
 
     def turn(self) -> None:
         """Run what is ready now, and no timer that is not due."""
         if self._loop is None:
             self.raise_failure()
         elif not self._loop.is_running():
-            self._run(asyncio.sleep(0))
+            self._run(0)
 
-    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _run(self, seconds: float) -> None:
         async def run() -> None:
-            await coroutine
+            await asyncio.sleep(seconds)
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
 
-        self._running().run_until_complete(run())
+        loop = self._running()
+        loop.run_until_complete(run())
         self.raise_failure()
 
     def raise_failure(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from pulp_ext_clock import Clock, Now
+
 from pulp_runtime.ext import Capability, Errno, ExtensionError, Posted
 from pulp_runtime.testing import CellUnderTest, FakeHost, guest
 

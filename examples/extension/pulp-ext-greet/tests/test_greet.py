@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from pulp_ext_greet import capability
+
 from pulp_runtime.ext import Errno
 from pulp_runtime.testing import HOSTILE_RANGES, guest, load
 

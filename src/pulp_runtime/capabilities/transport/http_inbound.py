@@ -98,7 +98,9 @@ class HttpInbound:
             raise HostError(Errno.FAILED, "no such request")
         line = request.line
         data = assemble(fields, reply.body or b"", line.method, request.keep_alive, not line.minor)
-        self._send(request, data, fields.close)
+        rest = data if fields.close else request.connection.send_direct(request, data)
+        if rest is not None:
+            self._send(request, rest, fields.close)
 
     def _fields(self, reply: HTTPResponse) -> RenderedFields:
         """Return the rendered head of a reply; cells send the same few again and again."""
@@ -179,14 +181,14 @@ class HttpInbound:
             raise ExtensionError(f"http port {env.http_port!r} is not a number, nor host:port")
         self._env = env
         self._listener = Listener.bind(host.strip("[]"), int(port))
-        env.spawn(self._serve(env, self._listener))
-
-    async def _serve(self, env: SetupEnv, listener: Listener) -> None:
-        await listener.serve(self._on_request)
-        bound = listener.addresses[0]
+        env.spawn(self._serve(self._listener))
+        bound = self._listener.addresses[0]  # clients can connect from here on
         env.logger.info("http server started", addr=bound)
         env.reachable(Endpoint(NAME, "public", f"http://{_reachable(bound)}"))
+
+    async def _serve(self, listener: Listener) -> None:
         try:
+            await listener.serve(self._on_request)
             while True:
                 await asyncio.sleep(1.0)
                 self._sweep(asyncio.get_running_loop().time())
@@ -229,7 +231,9 @@ class HttpInbound:
             self._fading[cell_id] = (own, time.monotonic())
 
     def teardown(self) -> None:
-        """Forget everything; the listener ended with its task."""
+        """Forget everything; the listener ended with its task, if that was ever begun."""
+        if self._listener is not None:
+            self._listener.unbind()
         self._table = RouteTable()
         self._fading.clear()
         self._torn.clear()

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 import msgspec
-from pulp_runtime.ext import Capability, CellRef, ExtensionError, Posted, SetupEnv, StepEvent, host_function
+
+from pulp_runtime.ext import Capability, ExtensionError, Posted, SetupEnv, StepEvent, host_function
 
 EVERY_MS = 1000
 """Milliseconds between two ticks, unless the operator says otherwise."""
@@ -33,7 +34,7 @@ class Clock:
         self._ticks = 0
 
     @host_function
-    def clock_now(self, cell: CellRef) -> Now:
+    def clock_now(self) -> Now:
         """Deliver the time."""
         return self._now()
 

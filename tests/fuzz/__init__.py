@@ -1,0 +1,1 @@
+"""Hostile inputs by the million: `python -m tests.fuzz --cases 1000000`."""

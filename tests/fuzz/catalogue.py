@@ -1,0 +1,11 @@
+"""Every target there is."""
+
+from __future__ import annotations
+
+from tests.fuzz import decoders, guests, web
+from tests.fuzz.harness import Target
+
+
+def targets() -> list[Target]:
+    """Return them in the order in which they run."""
+    return [*decoders.targets(), *web.targets(), *guests.targets()]
