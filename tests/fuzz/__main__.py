@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.fuzz import harness
 from tests.fuzz.catalogue import targets
+from tests.fuzz.harness import say
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [known[name] for name in given.only or known]
     if given.list:
         for target in chosen:
-            print(f"{target.name:<28} {target.about}")
+            say(f"{target.name:<28} {target.about}")
         return 0
     if given.input is not None:
         return _replay(chosen, given.input)
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _replay(chosen: list[harness.Target], path: Path) -> int:
     findings = [harness.replay(target, path.read_bytes()) for target in chosen]
     for finding in findings:
-        print(finding or "nothing found")
+        say(finding or "nothing found")
     return int(any(findings))
 
 
@@ -52,16 +53,15 @@ def _run(chosen: list[harness.Target], given: argparse.Namespace) -> int:
             report = harness.run(target, share, given.seed, seconds=given.seconds, watchdog=watchdog)
             cases += report.cases
             if report.finding is not None:
-                print(report.finding)
+                say(report.finding)
                 harness.save(report.finding, given.out)
-                print(f"  again: python -m tests.fuzz --only {target.name} --input {given.out}")
+                say(f"  again: python -m tests.fuzz --only {target.name} --input {given.out}")
                 return 1
-            print(report, flush=True)
+            say(report)
             if report.gained > harness.LEAK_BYTES:
                 leaks.append(f"{target.name} gained {report.gained >> 10} KiB in the second half of its run")
-    print(
-        f"{cases:,} cases, seed {given.seed}, {time.perf_counter() - began:.1f} s: {'; '.join(leaks) or 'nothing found'}"
-    )
+    verdict = "; ".join(leaks) or "nothing found"
+    say(f"{cases:,} cases, seed {given.seed}, {time.perf_counter() - began:.1f} s: {verdict}")
     return int(bool(leaks))
 
 

@@ -36,13 +36,14 @@ def structs() -> dict[str, type[msgspec.Struct]]:
     for name, module in sorted(sys.modules.items()):
         if name.startswith(("pulp_runtime.abi", "pulp_runtime.capabilities")):
             for item in vars(module).values():
-                if isinstance(item, type) and issubclass(item, msgspec.Struct) and item.__module__ == name:
-                    if _readable(item):
-                        found[item.__name__] = item
+                if isinstance(item, type) and item.__module__ == name and _readable(item):
+                    found[item.__name__] = item
     return found
 
 
-def _readable(shape: type[msgspec.Struct]) -> bool:
+def _readable(shape: type) -> bool:
+    if not issubclass(shape, msgspec.Struct):
+        return False
     try:
         typed.struct_decoder(shape)
     except TypeError:

@@ -343,7 +343,6 @@ STEPS = {
     "divides": "(i32.div_u (i32.const 1) (i32.load (i32.const 4)))",
     "grows": "(memory.grow (i32.const 2))",
 }
-FREES = {"frees": "", "frees badly": "(unreachable)"}
 SCRIPT_BYTES = 40
 """The script lies at 16: for each allocation a mood, for each step a way, taken in turn."""
 

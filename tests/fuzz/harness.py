@@ -156,7 +156,7 @@ class Watchdog:
             if now is not None and now is self._last:
                 target, seed, case, data = now
                 finding = Finding(target.name, seed, case, data, f"no end after {HANG_SECONDS:g} s")
-                print(finding, flush=True)
+                say(finding)
                 save(finding, self._out)
                 faulthandler.dump_traceback()
                 os._exit(1)
@@ -206,7 +206,7 @@ def _slice(
         start = clock()
         try:
             check(data)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is what was looked for
             return Finding(target.name, seed, case, data, _why(error))
         taken = clock() - start
         if taken > slowest:
@@ -224,7 +224,7 @@ def replay(target: Target, data: bytes) -> Finding | None:
     began = time.perf_counter()
     try:
         session.check(data)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is what was looked for
         return Finding(target.name, 0, 0, data, _why(error))
     finally:
         session.close()
@@ -236,6 +236,12 @@ def share_out(targets: Sequence[Target], cases: int) -> list[int]:
     """Return how many cases each target gets; together at least `cases`."""
     whole = sum(target.share for target in targets)
     return [-(-cases * target.share // whole) for target in targets]
+
+
+def say(what: object) -> None:
+    """Print a line at once: the run may take minutes."""
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
 
 
 def save(finding: Finding, out: Path | None) -> None:

@@ -32,13 +32,7 @@ from pulp_runtime._net.framing import take_head
 from pulp_runtime._net.head import HeaderBlock, RequestLine
 from pulp_runtime.abi.http import pack_remote_addr
 
-_IDLE: Final = 0  #: nothing of a request is here; the buffer is empty
-_HEAD: Final = 1  #: a head has begun
-_BODY: Final = 2  #: a body has begun
-_BUSY: Final = 3  #: the handler has the request
-_DRAINING: Final = 4  #: answered, but the client leaves the answer unread
-_LINGER: Final = 5  #: our side is shut; what comes is thrown away
-_CLOSED: Final = 6  #: closing, or gone
+_IDLE, _HEAD, _BODY, _BUSY, _DRAINING, _LINGER, _CLOSED = range(7)  # in this order: what follows BUSY reads nothing
 
 _DIRECT_SECONDS: Final = 30.0
 """How soon the sweep looks whether an answer was sent directly, when no new request has shown it before."""

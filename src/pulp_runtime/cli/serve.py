@@ -132,7 +132,6 @@ class _Serving:
             return EXIT_FAILED
         else:
             # What a start leaves behind lives as long as the process: looking through it again and again is a waste.
-            gc.collect()
             gc.freeze()
             gc.set_threshold(GC_ALLOCATIONS)
             gc.enable()
