@@ -29,7 +29,7 @@ from pulp_runtime.capabilities.core import entropy
 from pulp_runtime.capabilities.core import log as core_log
 from pulp_runtime.capabilities.transport import http_inbound
 from pulp_runtime.errors import CallRefused, ExtensionError, PulpError
-from pulp_runtime.ext import Capability, Endpoint, SetupEnv, StepEvent
+from pulp_runtime.ext import Capability, Endpoint, Posted, SetupEnv, StepEvent
 from pulp_runtime.ext import all as registered
 from pulp_runtime.log import Log
 from pulp_runtime.manifest.cell import CellSpec, load_cell
@@ -191,16 +191,19 @@ class Host:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
                 continue
-            pause = shortest
             posted = post(event)
-            if posted.value != "accepted":
-                self.log.warning(
-                    "cell event channel full; dropping event",
-                    cell=event.cell_id,
-                    kind=event.kind,
-                    reason=posted.value,
-                )
-                contained(capability, "finalize", event.id)
+            if posted is Posted.ACCEPTED:
+                pause = shortest
+                await asyncio.sleep(0)  # a source that always has an event must not hold the loop
+                continue
+            self.log.warning(
+                "cell event channel full; dropping event",
+                cell=event.cell_id,
+                kind=event.kind,
+                reason=posted.value,
+            )
+            contained(capability, "finalize", event.id)
+            await asyncio.sleep(longest)
 
     async def stop(self) -> None:
         """Stop gracefully within the grace time: drain, shut down, tear down. May be called in any state."""

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from tests.fuzz import harness
 from tests.fuzz.__main__ import main
 from tests.fuzz.catalogue import targets

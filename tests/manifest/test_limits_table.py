@@ -44,7 +44,7 @@ def test_an_unknown_limit_is_refused_with_the_nearest_one(tmp_path: Path) -> Non
 
 
 def test_a_limit_that_is_no_integer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="parse manifest: .*limits.restarts"):
+    with pytest.raises(ManifestError, match=r"parse manifest: .*limits.restarts"):
         load_cell(write(tmp_path, 'restarts = "many"'))
 
 

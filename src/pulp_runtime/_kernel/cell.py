@@ -89,7 +89,7 @@ class Cell:
                 spec,
                 registry,
                 engine or own,  # type: ignore[arg-type]  # one of them is there
-                CellRef(spec.name, cell_id or spec.name, log, lines.line),
+                CellRef(spec.name, cell_id or spec.name, log, lines.write),
                 blocking,
                 lines,
             )

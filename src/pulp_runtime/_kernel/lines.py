@@ -43,12 +43,22 @@ class LineLog:
 
     def feed(self, stream: str, data: bytes) -> None:
         """Take bytes a guest wrote to `stream` ("stdout" or "stderr"); log each line that is complete."""
-        lines = (self._partial.get(stream, b"") + data).split(b"\n")
-        self._partial[stream] = lines.pop()[: LINE_BYTES + 1]
-        for at, line in enumerate(lines):
-            if not self.line(logging.INFO, line, stream=stream):
-                self._dropped += len(lines) - at - 1  # a million newlines cost no more than the first refused
-                break
+        whole, newline, rest = (self._partial.get(stream, b"") + data).rpartition(b"\n")
+        self._partial[stream] = rest[: LINE_BYTES + 1]
+        if newline:
+            self.write(logging.INFO, whole, stream=stream)
+
+    def write(self, level: int, text: bytes, **fields: str) -> None:
+        """Log each line of `text`."""
+        start = 0
+        while True:
+            end = text.find(b"\n", start)
+            if not self.line(level, text[start:] if end < 0 else text[start:end], **fields):
+                self._dropped += text.count(b"\n", start)  # a million lines cost no more than the first refused
+                return
+            if end < 0:
+                return
+            start = end + 1
 
     def flush(self) -> None:
         """Log what has no newline yet, and how much was dropped."""

@@ -10,9 +10,8 @@ import msgspec
 from pulp_runtime.log import Log
 
 
-def _drop(_level: int, _line: bytes) -> bool:
+def _drop(_level: int, _text: bytes) -> None:
     """Stand in for the lines of a cell that has none."""
-    return False
 
 
 class CellRef(msgspec.Struct, frozen=True, gc=False):
@@ -22,15 +21,15 @@ class CellRef(msgspec.Struct, frozen=True, gc=False):
         name: its manifest name, `[a-z][a-z0-9_-]{0,62}`: safe as a file name.
         id: its event target. Events carry it in `StepEvent.cell_id`; ownership tables use it as a key.
         log: the cell's own log: what it writes carries `cell=<name>`.
-        write_line: `write_line(level, line) -> bool`: log what the guest itself said, at a level of `logging`:
-            escaped, cut at 4,096 bytes, counted against the cell's rate. False when it was over its rate: the
-            line is dropped, and the log will say how many were.
+        write_lines: `write_lines(level, text)`: log what the guest itself said, a record for each line, at a level
+            of `logging`: escaped, cut at 4,096 bytes, counted against the cell's rate. Lines over it are dropped,
+            and the log will say how many were.
     """
 
     name: str
     id: str
     log: Log
-    write_line: Callable[[int, bytes], bool] = _drop
+    write_lines: Callable[[int, bytes], None] = _drop
 
 
 class Guest(Protocol):
