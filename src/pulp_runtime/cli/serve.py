@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pulp_runtime import log
+from pulp_runtime.background import new_event_loop
 from pulp_runtime.cli import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from pulp_runtime.errors import HookFailed, ManifestError, PulpError
 
@@ -22,15 +23,6 @@ GC_ALLOCATIONS: Final = 20_000
 """How many containers more are made before Python looks for cycles; a request makes a dozen and no cycle."""
 ONE_SIGNAL_SECONDS: Final = 0.2
 """A signal this soon after another is the same one: `timeout` and many a shell send it to the process and its group."""
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    """Return uvloop's event loop, or the standard one, a fifth slower, where there is no uvloop."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return new_event_loop()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +52,7 @@ def serve(options: HostOptions) -> None:
     if problem := _problem(options):
         log.Log("pulp").error("invalid runtime input", err=problem)
         sys.exit(EXIT_USAGE)
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         code, finished = runner.run(_Serving(options).run())
         if not finished:
             _end_now(code)  # a thread is still inside a guest; Python would wait for it
