@@ -38,7 +38,7 @@ bench: dev ## measure against peers in the same run (under three minutes)
 	$(BIN)/python -m benchmarks.http_echo
 	$(BIN)/python -m benchmarks.crossing
 
-fuzz: dev ## a million hostile inputs for each host import and decoder
+fuzz: dev ## a million hostile inputs over every host import and decoder
 	$(BIN)/python -m tests.fuzz --cases 1000000
 
 guests: dev ## rebuild every committed .wasm from its source

@@ -17,6 +17,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar, TextIO
 
 _PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -24,17 +25,26 @@ _LEVELS = {"WARNING": "WARN"}
 
 
 class Log:
-    """A logger whose records carry fields. Immutable: `bind` returns another one."""
+    """A logger whose records carry fields. Immutable: `bind` and `limited` return another one."""
 
-    __slots__ = ("_fields", "_logger")
+    __slots__ = ("_allows", "_fields", "_logger")
 
     def __init__(self, name: str = "pulp", /, **fields: Any) -> None:
         self._logger = logging.getLogger(name)
         self._fields = fields
+        self._allows: Callable[[int], bool] | None = None
 
     def bind(self, **fields: Any) -> Log:
         """Return a log whose records carry these fields too."""
-        return Log(self._logger.name, **{**self._fields, **fields})
+        bound = Log(self._logger.name, **{**self._fields, **fields})
+        bound._allows = self._allows
+        return bound
+
+    def limited(self, allows: Callable[[int], bool]) -> Log:
+        """Return a log that asks `allows(bytes)` before each record, and drops it when the answer is False."""
+        limited = self.bind()
+        limited._allows = allows
+        return limited
 
     def debug(self, message: str, /, **fields: Any) -> None:
         """Log what only its author wants to see."""
@@ -54,7 +64,7 @@ class Log:
 
     def record(self, level: int, message: str, fields: dict[str, Any], exc_info: BaseException | None = None) -> None:
         """Log at `level`; the named methods are the usual way."""
-        if self._logger.isEnabledFor(level):
+        if self._logger.isEnabledFor(level) and (self._allows is None or self._allows(len(message))):
             self._logger.log(
                 level, message, exc_info=exc_info, extra={"fields": {**self._fields, **fields}}, stacklevel=3
             )

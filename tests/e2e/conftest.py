@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import os
 import re
 import signal
@@ -69,11 +70,15 @@ class Pulp:
         """The lines of level ERROR, without their times."""
         return [line.split(" ", 1)[1] for line in self.lines if " level=ERROR " in line]
 
-    def wait_for(self, text: str) -> str:
-        """Return the first line with `text`; fail when the process ends without it."""
+    def wait_for(self, text: str, *, count: int = 1) -> str:
+        """Return the first line that holds `text`, or matches it, or the line that makes `count` of them.
+
+        Fails when the process ends without it.
+        """
 
         def found() -> str | None:
-            return next((line for line in self.lines if text in line), None)
+            lines = (line for line in self.lines if text in line or re.search(text, line))
+            return next(itertools.islice(lines, count - 1, None), None)
 
         with self._changed:
             self._changed.wait_for(lambda: found() or not self._open, DEADLINE_SECONDS)
@@ -81,8 +86,23 @@ class Pulp:
         assert line is not None, f"no {text!r} in:\n{self.log}\n{self.errors}"
         return line
 
-    def wait_until_ready(self) -> Pulp:
-        self.wait_for('msg="cell ready"')
+    def wait_until_ready(self, name: str = "") -> Pulp:
+        """Return once a cell, or the one of that name, is ready."""
+        self.wait_for(f'msg="cell ready" cell={name} ' if name else 'msg="cell ready"')
+        return self
+
+    @property
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def wait_until_it_has_spun(self, seconds: float = 0.1) -> Pulp:
+        """Return once so much more processor time is spent: by a guest that never ends, there is nobody else."""
+        end = time.monotonic() + DEADLINE_SECONDS
+        enough = self.cpu_seconds + seconds
+        while self.cpu_seconds < enough:
+            assert time.monotonic() < end, self.log
+            time.sleep(0.005)
         return self
 
     def wait_until_signals_are_caught(self) -> None:
@@ -176,10 +196,12 @@ def pulp(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def serve(pulp: Start) -> Start:
-    """Return `serve(paths…, env={})`: run cells on a free port, ready."""
+    """Return `serve(paths…, env={})`: run cells on a free port, each ready or failed."""
 
     def serve(*paths: object, env: dict[str, str] | None = None) -> Pulp:
-        return pulp("run", *paths, "--http-port", "127.0.0.1:0", env=env).wait_until_ready()
+        host = pulp("run", *paths, "--http-port", "127.0.0.1:0", env=env)
+        host.wait_for('msg="(cell ready|load failed|init failed)"', count=len(paths))
+        return host
 
     return serve
 

@@ -177,7 +177,7 @@ def test_a_cell_whose_dependency_failed_is_not_started(pulp, cell: Cell) -> None
 
 def test_a_good_cell_serves_beside_a_bad_one(serve, cell: Cell, echo: Path) -> None:
     host = serve(cell("trap_init"), echo)
-    host.wait_for("cell=echo")
+    host.wait_until_ready("echo")
 
     assert host.request("GET", "/echo/still") == (200, b"still")
     assert host.stop() == 0

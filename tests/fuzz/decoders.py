@@ -29,9 +29,9 @@ PLAIN = (int, float, bool, str, bytes, type(None), Timestamp, Extension)
 
 def structs() -> dict[str, type[msgspec.Struct]]:
     """Return every struct of ours that crosses the boundary, by name: those that can be read from bytes."""
-    for module in pkgutil.walk_packages(pulp_runtime.__path__, "pulp_runtime."):
-        if module.name.startswith(("pulp_runtime.abi", "pulp_runtime.capabilities")):
-            importlib.import_module(module.name)
+    for found_module in pkgutil.walk_packages(pulp_runtime.__path__, "pulp_runtime."):
+        if found_module.name.startswith(("pulp_runtime.abi", "pulp_runtime.capabilities")):
+            importlib.import_module(found_module.name)
     found = {}
     for name, module in sorted(sys.modules.items()):
         if name.startswith(("pulp_runtime.abi", "pulp_runtime.capabilities")):

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 SLICES = 40
 """Samples of memory and threads in the run of one target."""
 HANG_SECONDS = 30.0
-LEAK_BYTES = 8 << 20
-"""What a target may gain between the middle and the end of its run. An allocator's moods cost less."""
+LEAK_BYTES = 4 << 20
+"""What a target may gain in the second half of its run, in each quarter alike: an allocator's moods come once."""
 
 
 class Session(Protocol):
@@ -48,6 +48,7 @@ class Target:
         start: makes a session.
         seconds: most time one case may take, on a busy machine.
         share: how many of the cases it gets, beside the others.
+        slack: bytes that it may gain in the second half of its run.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Target:
     start: Callable[[], Session]
     seconds: float = 1.0
     share: int = 10
+    slack: int = LEAK_BYTES
 
 
 class Pure:
@@ -100,6 +102,7 @@ class Report:
     Attributes:
         memory: resident bytes at each slice's end.
         threads: how many there were at each slice's end.
+        slack: see `Target`.
     """
 
     target: str
@@ -109,6 +112,7 @@ class Report:
     memory: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
     finding: Finding | None = None
+    slack: int = LEAK_BYTES
 
     @property
     def rate(self) -> float:
@@ -117,8 +121,20 @@ class Report:
 
     @property
     def gained(self) -> int:
-        """Bytes gained from the middle of the run to its end."""
-        return self.memory[-1] - self.memory[len(self.memory) // 2] if self.memory else 0
+        """Bytes gained in the second half of the run: twice what the better of its quarters gained."""
+        if len(self.memory) < 4:
+            return 0
+        middle, later = self.memory[len(self.memory) // 2], self.memory[len(self.memory) * 3 // 4]
+        return 2 * min(later - middle, self.memory[-1] - later)
+
+    @property
+    def leaks(self) -> str:
+        """What it gained and did not give back, "" for nothing."""
+        if self.gained > self.slack:
+            return f"{self.target} gained {self.gained >> 10} KiB in the second half of its run"
+        if self.threads and self.threads[-1] > self.threads[0]:
+            return f"{self.target} began with {self.threads[0]} threads and ended with {self.threads[-1]}"
+        return ""
 
     def __str__(self) -> str:
         return (
@@ -172,7 +188,7 @@ def run(
     watchdog: Watchdog | None = None,
 ) -> Report:
     """Run one target until its cases, or its seconds, are over, or something is found."""
-    report = Report(target.name)
+    report = Report(target.name, slack=target.slack)
     rng = random.Random(f"{seed} {target.name}")
     session = target.start()
     began = time.perf_counter()

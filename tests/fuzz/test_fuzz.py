@@ -98,6 +98,23 @@ def test_cases_are_shared_out_and_none_is_left_over() -> None:
     assert sum(shares) <= 1_000_000 + len(TARGETS)
 
 
+@pytest.mark.parametrize(
+    ("mebibytes", "found"),
+    [
+        pytest.param([10, 20, 30, 40, 50, 60, 70, 80], True, id="more and more"),
+        pytest.param([10, 20, 20, 20, 20, 20, 20, 90], False, id="once, at the end"),
+        pytest.param([10, 60, 60, 60, 60, 60, 60, 60], False, id="once, at the start"),
+        pytest.param([10, 20, 10, 20, 10, 20, 10, 20], False, id="up and down"),
+    ],
+)
+def test_what_goes_on_growing_is_a_leak_and_what_grows_once_is_not(mebibytes: list[int], found: bool) -> None:
+    report = harness.Report("target", memory=[size << 20 for size in mebibytes], threads=[2])
+
+    assert bool(report.leaks) is found
+    report.threads.append(3)
+    assert report.leaks
+
+
 def test_the_command_runs_one_target_and_replays_an_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "finding.bin"
     out.write_bytes(b"\x80")

@@ -11,6 +11,7 @@ import pytest
 
 from pulp_runtime._kernel.cell import Cell
 from pulp_runtime._kernel.engine import Engine
+from pulp_runtime._kernel.instance import Instance
 from pulp_runtime._kernel.modules import Modules
 from pulp_runtime._kernel.registry import Registry
 from pulp_runtime.errors import LoadError
@@ -18,6 +19,12 @@ from pulp_runtime.ext import Capability
 from pulp_runtime.manifest.cell import CellSpec
 
 ECHO = Path(__file__).parents[2] / "examples" / "echo" / "c"
+
+
+def inside(cell: Cell) -> Instance:
+    """Return the instance of a loaded cell."""
+    assert cell._instance is not None
+    return cell._instance
 
 
 @pytest.fixture(autouse=True)

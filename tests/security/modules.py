@@ -73,5 +73,8 @@ def cell(
 
 def branch_maze(blocks: int, targets: int) -> bytes:
     """Return the body of a function: nested blocks, in each a `br_table` to any of them. Compilers hate it."""
-    table = b"\x41\x00\x0e" + vector([leb(at % blocks) for at in range(targets)]) + b"\x00"
-    return b"\x00" + b"\x02\x40" * blocks + (table + b"\x0b") * blocks + b"\x0b"
+    tables = [
+        b"\x41\x00\x0e" + vector([leb(at % depth) for at in range(targets)]) + b"\x00\x0b"
+        for depth in range(blocks, 0, -1)
+    ]
+    return b"\x00" + b"\x02\x40" * blocks + b"".join(tables) + b"\x0b"

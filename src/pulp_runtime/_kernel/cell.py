@@ -89,7 +89,7 @@ class Cell:
                 spec,
                 registry,
                 engine or own,  # type: ignore[arg-type]  # one of them is there
-                CellRef(spec.name, cell_id or spec.name, log, lines.write),
+                CellRef(spec.name, cell_id or spec.name, log.limited(lines.allows), lines.write),
                 blocking,
                 lines,
             )

@@ -318,7 +318,7 @@ class Instance:
 
     def _allocate(self, length: int) -> int:
         """Ask the guest, which is waiting in a host function, for a buffer; what goes wrong fails its step too."""
-        if self._allocating >= _NESTED_ALLOCATIONS:
+        if self._allocating >= _NESTED_ALLOCATIONS or not self.memory.size:  # a start section has no allocator yet
             raise HostError(Errno.ALLOC)
         self._allocating += 1
         try:
@@ -385,8 +385,7 @@ class Instance:
         return call
 
     def _host_function_failed(self, name: str, error: BaseException) -> None:
-        if self.lines.allows(1024):
-            self.cell.log.error("host function failed", function=name, error=repr(error), exc_info=error)
+        self.cell.log.error("host function failed", function=name, error=repr(error), exc_info=error)
 
     def close(self) -> None:
         """Free everything. The instance must not be inside a call."""

@@ -1,11 +1,13 @@
 """The WASI that a cell sees, where the engine's own would not do.
 
-The engine's preview 1 answers clocks, randomness, arguments (none) and folders (none). Ours are the two calls with an
-effect on the host: writing, which goes to the cell's log, and sleeping, which must end at the call's deadline.
+The engine's preview 1 answers clocks, arguments (none) and folders (none). Ours are the calls with an effect on the
+host: writing, which goes to the cell's log, sleeping, which must end at the call's deadline, and randomness, for which
+the engine would fill memory of its own before it looks at the guest's.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +25,7 @@ _STREAMS: Final = {1: "stdout", 2: "stderr"}
 _MAX_VECTORS: Final = 1024
 _MAX_WRITE: Final = 1 << 20
 _MAX_SUBSCRIPTIONS: Final = 256
+_RANDOM_PIECE: Final = 1 << 20
 
 _SUBSCRIPTION: Final = struct.Struct("<QB7xI4xQQH6x")  # userdata, tag, clock or descriptor, timeout, precision, flags
 _EVENT: Final = struct.Struct("<QHBxxxxxQHxxxxxx")  # userdata, errno, tag, bytes ready, flags
@@ -77,7 +80,16 @@ def world(guest: World, lines: LineLog) -> Mapping[str, tuple[int, Callable[...,
             return _EFAULT
         return _SUCCESS
 
-    return {"fd_write": (4, fd_write), "poll_oneoff": (4, poll_oneoff)}
+    def random_get(address: int, length: int) -> int:
+        try:
+            guest.read(address + length, 0)  # the whole range is checked before a byte is made
+            for start in range(0, length, _RANDOM_PIECE):
+                guest.write(address + start, os.urandom(min(_RANDOM_PIECE, length - start)))
+        except HostError:
+            return _EFAULT
+        return _SUCCESS
+
+    return {"fd_write": (4, fd_write), "poll_oneoff": (4, poll_oneoff), "random_get": (2, random_get)}
 
 
 def _wait(guest: World, subscriptions: list[tuple[int, int, int, int, int, int]]) -> list[bytes]:
