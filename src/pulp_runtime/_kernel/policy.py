@@ -10,7 +10,7 @@
     restart failed  down       restarting, or down      restarting, or down     load or init failed on the way up
     stop            stopped    stopped                  stopped
 
-A restart waits longer each time: 0, 0.1, 0.2, 0.4, 0.8 s. The sixth within 30 s is not made, or whatever the
+A restart waits longer each time: 0, 0.1, 0.2, 0.4, 0.8 s and so on, 30 s at most. The sixth within 30 s is not made, or whatever the
 manifest's limits say: the cell is down until someone starts it again.
 """
 
@@ -24,6 +24,7 @@ from pulp_runtime.manifest.limits import Limits
 
 DEFAULTS: Final = Limits()
 FIRST_DELAY_SECONDS: Final = 0.1
+LONGEST_DELAY_SECONDS: Final = 30.0
 
 
 class State(enum.Enum):
@@ -87,5 +88,5 @@ def decide(restart: str, signal: Signal, history: tuple[float, ...], now: float,
         return Action(State.STOPPED, history=recent)
     if restart == "never" or len(recent) >= limits.restarts:
         return Action(State.DOWN, history=recent)
-    delay = FIRST_DELAY_SECONDS * 2 ** (len(recent) - 1) if recent else 0.0
+    delay = min(FIRST_DELAY_SECONDS * 2 ** min(len(recent) - 1, 20), LONGEST_DELAY_SECONDS) if recent else 0.0
     return Action(State.RESTARTING, delay, (*recent, now))
