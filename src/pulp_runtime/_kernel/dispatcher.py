@@ -18,6 +18,10 @@ from pulp_runtime._kernel.runner import Runner
 from pulp_runtime.log import Log
 
 
+GATHER_ROUNDS: Final = 8
+"""How many iterations of the loop events may be gathered in, as long as each brings more."""
+
+
 class Loop(Protocol):
     """As much of an event loop as is needed here."""
 
@@ -40,6 +44,7 @@ class Dispatcher:
         self._kicked: Final[deque[Runner]] = deque()
         self._deferred: Final[deque[Callable[[], None]]] = deque()
         self._woken = False
+        self._rounds = self._waiting = 0
 
     def lane(self, name: str, *, dedicated: bool) -> Lane:
         """Return the pool, or a lane with one thread of its own."""
@@ -59,6 +64,14 @@ class Dispatcher:
             self._loop.call_soon(self._kick)
 
     def _kick(self) -> None:
+        """Put the cells before their workers, once the loop has nothing more to read for them."""
+        waiting = sum(len(runner.mailbox) for runner in self._kicked)
+        if waiting > self._waiting and self._rounds < GATHER_ROUNDS:
+            self._rounds += 1
+            self._waiting = waiting
+            self._loop.call_soon(self._kick)
+            return
+        self._rounds = self._waiting = 0
         while self._kicked:
             runner = self._kicked.popleft()
             runner.lane.ready(runner)

@@ -22,6 +22,7 @@ from pulp_runtime.log import Log
 MAX_THREADS: Final = 256
 LONG_TURN_SECONDS: Final = 0.01
 SURPLUS_SECONDS: Final = 5.0
+_NOBODY: Final = float("inf")
 
 
 class Turn(Protocol):
@@ -70,6 +71,7 @@ class Lane:
         self._blocked: Final[set[int]] = set()
         self._closed = False
         self._short_at = 0.0
+        self._kept_until = _NOBODY
         for _ in range(size):
             self._start()
 
@@ -94,6 +96,8 @@ class Lane:
             self._blocked.add(me)
             if not self._idle and len(self._turns) < self._size:
                 self._start()
+            elif self._later and self._idle:
+                self._ready.put(None)  # whoever wakes keeps the time from now on
         try:
             yield
         finally:
@@ -166,6 +170,7 @@ class Lane:
                 if turn is not None:
                     return turn
                 continue
+            until = self._kept_until
             if not self._ready.empty():
                 wait = 0.0
             self._idle.add(me)
@@ -177,19 +182,25 @@ class Lane:
                 continue
             finally:
                 self._idle.discard(me)
+                if wait is not None and self._kept_until == until:
+                    self._kept_until = _NOBODY
             if turn is not None:
                 return turn
         return None
 
     def _wait(self) -> float | None:
-        """Return how long until someone is due, bounded for a thread that may have to leave."""
+        """Return how long to wait: until someone is due, if no other thread keeps the time for that."""
+        surplus = SURPLUS_SECONDS if len(self._threads) > self._size else None
         try:
-            wait: float | None = self._later[0][0] - time.monotonic()
+            due = self._later[0][0]
         except IndexError:
-            wait = None
-        if len(self._threads) > self._size:
-            return SURPLUS_SECONDS if wait is None else min(wait, SURPLUS_SECONDS)
-        return wait
+            return surplus
+        now = time.monotonic()
+        if due > now and self._kept_until <= due:
+            return surplus
+        self._kept_until = due
+        wait = due - now
+        return wait if surplus is None else min(wait, surplus)
 
     def _due(self) -> Turn | None:
         """Take whoever is due off the heap."""

@@ -239,7 +239,8 @@ class Runner:
         if old is not None:
             old.close()
         try:
-            self._cell = self._load()
+            with self.lane.blocking():  # compiling takes seconds; the lane goes on meanwhile
+                self._cell = self._load()
         except Exception as error:  # noqa: BLE001  # also what nobody foresaw: the host waits for an answer
             reason = str(error) if isinstance(error, PulpError) else repr(error)
             self._settle(Signal.RESTART_FAILED if restarting else Signal.START_FAILED, reason)

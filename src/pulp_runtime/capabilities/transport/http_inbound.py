@@ -98,7 +98,10 @@ class HttpInbound:
             raise HostError(Errno.FAILED, "no such request")
         line = request.line
         data = assemble(fields, reply.body or b"", line.method, request.keep_alive, not line.minor)
-        rest = data if fields.close else request.connection.send_direct(request, data)
+        rest: bytes | None = data
+        if not self._pending and not fields.close:
+            # Nobody else waits for the loop, so this answer need not wake it; many are sent together by the loop.
+            rest = request.connection.send_direct(request, data)
         if rest is not None:
             self._send(request, rest, fields.close)
 
