@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pulp_runtime._kernel.dispatcher import Dispatcher
+from pulp_runtime._kernel.dispatcher import GATHER_ROUNDS, Dispatcher
 
 GENEROUS_SECONDS = 5.0
 
@@ -29,8 +29,13 @@ class FakeLoop:
         self.soon.append(callback)
 
     def run(self) -> None:
+        """Run what is there; what that brings up has to wait for the next time."""
         for _ in range(len(self.soon)):
             self.soon.popleft()()
+
+    def run_out(self) -> None:
+        while self.soon:
+            self.run()
 
 
 class Runner:
@@ -39,6 +44,7 @@ class Runner:
     def __init__(self, dispatcher: Dispatcher, body: Callable[[], None] = lambda: None) -> None:
         self.lane = dispatcher.lane("cell", dedicated=False)
         self.due = self.armed = None
+        self.mailbox = ["an event"]
         self.body = body
         self.turns: list[str] = []
         self.done = threading.Event()
@@ -73,9 +79,34 @@ def test_cells_that_get_events_while_the_loop_reads_are_put_before_the_workers_a
 
     assert len(loop.soon) == 1  # one callback for all of them
     assert not any(runner.turns for runner in runners)
-    loop.run()
+    loop.run_out()
 
     assert all(runner.done.wait(GENEROUS_SECONDS) for runner in runners)
+
+
+def test_events_are_gathered_as_long_as_each_iteration_of_the_loop_brings_more(
+    dispatcher: Dispatcher, loop: FakeLoop
+) -> None:
+    runner = Runner(dispatcher)
+    dispatcher.ready(runner)
+    for _ in range(3):
+        runner.mailbox.append("another event")
+        loop.run()
+        assert not runner.turns
+
+    loop.run()
+    assert runner.done.wait(GENEROUS_SECONDS)
+
+
+def test_events_are_not_gathered_for_ever(dispatcher: Dispatcher, loop: FakeLoop) -> None:
+    runner = Runner(dispatcher)
+    dispatcher.ready(runner)
+    for _ in range(GATHER_ROUNDS + 1):
+        runner.mailbox.append("another event")
+        loop.run()
+
+    assert not loop.soon
+    assert runner.done.wait(GENEROUS_SECONDS)
 
 
 def test_from_any_other_thread_a_cell_is_put_before_the_workers_at_once(dispatcher: Dispatcher, loop: FakeLoop) -> None:
@@ -101,7 +132,7 @@ def test_what_a_turn_defers_wakes_the_loop_once_when_it_flushes(dispatcher: Disp
 
     runner = Runner(dispatcher, body)
     dispatcher.ready(runner)
-    loop.run()
+    loop.run_out()
     assert runner.done.wait(GENEROUS_SECONDS)
 
     assert (before, loop.woken) == ([0], 1)

@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -566,6 +567,9 @@ class ByHand:
 
     def monotonic(self) -> float:
         return self.now
+
+    def blocking(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def ready(self, _turn: Runner) -> None: ...
     def arm(self, _turn: Runner) -> None: ...

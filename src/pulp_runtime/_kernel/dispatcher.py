@@ -17,7 +17,6 @@ from pulp_runtime._kernel.lane import Lane
 from pulp_runtime._kernel.runner import Runner
 from pulp_runtime.log import Log
 
-
 GATHER_ROUNDS: Final = 8
 """How many iterations of the loop events may be gathered in, as long as each brings more."""
 
@@ -61,6 +60,7 @@ class Dispatcher:
             return
         self._kicked.append(runner)
         if len(self._kicked) == 1:
+            self._waiting = len(runner.mailbox)
             self._loop.call_soon(self._kick)
 
     def _kick(self) -> None:

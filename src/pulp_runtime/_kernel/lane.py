@@ -8,39 +8,19 @@ leave again when they have had nothing to do for a while.
 
 from __future__ import annotations
 
-import heapq
 import itertools
-import queue
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Final
 
+from pulp_runtime._kernel.turns import LATE_SECONDS, Turn, TurnQueue, Waiter
 from pulp_runtime.log import Log
 
 MAX_THREADS: Final = 256
 LONG_TURN_SECONDS: Final = 0.01
 SURPLUS_SECONDS: Final = 5.0
-_NOBODY: Final = float("inf")
-
-
-class Turn(Protocol):
-    """Who takes turns on a lane.
-
-    Attributes:
-        due: when it wants its next turn if nothing else happens, on the monotonic clock; None for never.
-        armed: when its entry in the heap comes up, None if it has none.
-    """
-
-    due: float | None
-    armed: float | None
-
-    def turn(self) -> None:
-        """Do what there is to do."""
-
-    def claim(self) -> bool:
-        """Take the right to the next turn; False if someone else has it."""
 
 
 class Lane:
@@ -61,31 +41,24 @@ class Lane:
         self._name: Final = name
         self._size: Final = size
         self._most: Final = most
-        self._ready: Final[queue.SimpleQueue[Turn | None]] = queue.SimpleQueue()
-        self._later: Final[list[tuple[float, int, Turn]]] = []
+        self._waiting: Final = TurnQueue()
         self._lock: Final = threading.Lock()
         self._numbers: Final = itertools.count()
         self._threads: Final[set[threading.Thread]] = set()
-        self._idle: Final[set[int]] = set()
         self._turns: Final[dict[int, float]] = {}
         self._blocked: Final[set[int]] = set()
         self._closed = False
         self._short_at = 0.0
-        self._kept_until = _NOBODY
         for _ in range(size):
             self._start()
 
     def ready(self, turn: Turn) -> None:
         """Give `turn` its turn as soon as a thread is free."""
-        self._ready.put(turn)
+        self._waiting.put(turn)
 
     def arm(self, turn: Turn) -> None:
         """Make sure that `turn` gets its turn when it is `due`."""
-        if turn.due is None or (turn.armed is not None and turn.armed <= turn.due):
-            return
-        turn.armed = turn.due
-        with self._lock:
-            heapq.heappush(self._later, (turn.due, next(self._numbers), turn))
+        self._waiting.arm(turn, mine=threading.get_ident() in self._turns)
 
     @contextmanager
     def blocking(self) -> Iterator[None]:
@@ -94,10 +67,10 @@ class Lane:
         since = self._turns.pop(me, None)
         if since is not None:
             self._blocked.add(me)
-            if not self._idle and len(self._turns) < self._size:
+            if self._waiting.idle:
+                self._waiting.wake_one()  # it keeps the time from now on
+            elif len(self._turns) < self._size:
                 self._start()
-            elif self._later and self._idle:
-                self._ready.put(None)  # whoever wakes keeps the time from now on
         try:
             yield
         finally:
@@ -107,11 +80,10 @@ class Lane:
 
     def tend(self, now: float) -> None:
         """Look after the lane every few milliseconds while guests run: replace threads that are held up."""
-        waiting = self._ready.qsize()
-        late = bool(self._later) and now - self._later[0][0] > LONG_TURN_SECONDS
-        if late and self._idle:
-            self._ready.put(None)
-        elif (waiting or late) and not self._idle:
+        late = self._waiting.late(now) > LATE_SECONDS
+        if late and self._waiting.idle:
+            self._waiting.wake_one()
+        elif (late or len(self._waiting)) and not self._waiting.idle:
             held = sum(now - since > LONG_TURN_SECONDS for since in list(self._turns.values()))
             if held == len(self._turns):
                 self._start()
@@ -121,8 +93,7 @@ class Lane:
         with self._lock:
             self._closed = True
             threads = list(self._threads)
-        for _ in threads:
-            self._ready.put(None)
+        self._waiting.close()
         end = time.monotonic() + seconds
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -144,78 +115,30 @@ class Lane:
 
     def _work(self) -> None:
         me = threading.get_ident()
+        waiter = Waiter()
         while not self._closed:
-            turn = self._next(me)
-            if turn is None:
+            turn = self._waiting.get(waiter, SURPLUS_SECONDS if len(self._threads) > self._size else None)
+            if turn is not None:
+                self._give(me, turn)
+            elif self._surplus():
                 break
-            self._turns[me] = now = time.monotonic()
-            if len(self._turns) + len(self._blocked) > self._size:
-                self._short_at = now
-            self.turning.add(me)
-            try:
-                turn.turn()
-            except BaseException as error:  # noqa: BLE001  # a worker outlives whatever its cell does
-                Log("pulp").error("turn failed", error=repr(error), exc_info=error)
-            self.turning.discard(me)
-            self._turns.pop(me, None)
         with self._lock:
             self._threads.discard(threading.current_thread())
 
-    def _next(self, me: int) -> Turn | None:
-        """Wait for the next turn; None when the thread should end."""
-        while not self._closed:
-            wait = self._wait()
-            if wait is not None and wait <= 0:
-                turn = self._due()
-                if turn is not None:
-                    return turn
-                continue
-            until = self._kept_until
-            if not self._ready.empty():
-                wait = 0.0
-            self._idle.add(me)
-            try:
-                turn = self._ready.get(timeout=wait)
-            except queue.Empty:
-                if self._surplus():
-                    return None
-                continue
-            finally:
-                self._idle.discard(me)
-                if wait is not None and self._kept_until == until:
-                    self._kept_until = _NOBODY
-            if turn is not None:
-                return turn
-        return None
-
-    def _wait(self) -> float | None:
-        """Return how long to wait: until someone is due, if no other thread keeps the time for that."""
-        surplus = SURPLUS_SECONDS if len(self._threads) > self._size else None
+    def _give(self, me: int, turn: Turn) -> None:
+        self._turns[me] = now = time.monotonic()
+        if len(self._turns) + len(self._blocked) > self._size:
+            self._short_at = now
+        self.turning.add(me)
         try:
-            due = self._later[0][0]
-        except IndexError:
-            return surplus
-        now = time.monotonic()
-        if due > now and self._kept_until <= due:
-            return surplus
-        self._kept_until = due
-        wait = due - now
-        return wait if surplus is None else min(wait, surplus)
-
-    def _due(self) -> Turn | None:
-        """Take whoever is due off the heap."""
-        with self._lock:
-            if not self._later or self._later[0][0] > time.monotonic():
-                return None
-            when, _number, turn = heapq.heappop(self._later)
-        if turn.armed != when:
-            return None  # armed anew since, for an earlier time
-        turn.armed = None
-        if turn.due is not None and turn.due > when:
-            self.arm(turn)
-            return None
-        return turn if turn.claim() else None
+            turn.turn()
+        except BaseException as error:  # noqa: BLE001  # a worker outlives whatever its cell does
+            Log("pulp").error("turn failed", error=repr(error), exc_info=error)
+        self.turning.discard(me)
+        self._turns.pop(me, None)
 
     def _surplus(self) -> bool:
         """Tell whether for a while now the lane's own number of threads would have been enough."""
-        return len(self._idle) > self._size and time.monotonic() - self._short_at >= SURPLUS_SECONDS
+        if len(self._threads) <= self._size or self._waiting.idle < self._size:
+            return False
+        return time.monotonic() - self._short_at >= SURPLUS_SECONDS

@@ -10,8 +10,8 @@
     restart failed  down       restarting, or down      restarting, or down     load or init failed on the way up
     stop            stopped    stopped                  stopped
 
-A restart waits longer each time: 0, 0.1, 0.2, 0.4, 0.8 s and so on, 30 s at most. The sixth within 30 s is not made, or whatever the
-manifest's limits say: the cell is down until someone starts it again.
+A restart waits longer each time: 0, 0.1, 0.2, 0.4, 0.8 s and so on, 30 s at most. The sixth within 30 s is not made,
+or whatever the manifest's limits say: the cell is down until someone starts it again.
 """
 
 from __future__ import annotations
