@@ -170,15 +170,9 @@ class Cell:
             them, if anything did.
         """
         now = time.time_ns()
-        envelopes: list[bytes] = []
-        size = 0
-        for event in events:
-            envelope = encode_step(call_number, now, event.kind, event.payload)
-            size += len(envelope)
-            if not Batch.fits(len(envelopes) + 1, size):
-                break
-            envelopes.append(envelope)
-            call_number += 1
+        envelopes = [encode_step(call_number + at, now, event.kind, event.payload) for at, event in enumerate(events)]
+        if not Batch.fits(len(envelopes), sum(map(len, envelopes))):
+            envelopes = _first_that_fit(envelopes)
         if not envelopes:
             try:
                 self.deliver(call_number, events[0])
@@ -375,3 +369,13 @@ class Cell:
         if not address or not 0 < size <= DIAGNOSTIC_BYTES:
             return ""
         return (instance.memory.read(address, size) or b"").decode(errors="replace")
+
+
+def _first_that_fit(envelopes: list[bytes]) -> list[bytes]:
+    """Return as many of the first envelopes as go into one batch."""
+    size = 0
+    for count, envelope in enumerate(envelopes):
+        size += len(envelope)
+        if not Batch.fits(count + 1, size):
+            return envelopes[:count]
+    return envelopes

@@ -66,9 +66,10 @@ class RenderedFields:
         close: the cell asked for the connection to be closed; pass it to `respond`.
         chunked: the cell asked for the chunked coding.
         content_length: what the cell said, if it is a number; counts for HEAD only.
+        plain: nothing of all this asks for more than a length and a body.
     """
 
-    __slots__ = ("chunked", "close", "content_length", "head", "status", "typed")
+    __slots__ = ("chunked", "close", "content_length", "head", "plain", "status", "typed")
 
     def __init__(self, status: int, head: bytes, ours: Mapping[str, str], *, typed: bool) -> None:
         self.status = status
@@ -76,6 +77,7 @@ class RenderedFields:
         self.close = "close" in _tokens(ours.get("Connection", ""))
         self.chunked = _tokens(ours.get("Transfer-Encoding", "")) == ["chunked"]
         self.typed = typed or self.chunked
+        self.plain = self.typed and not self.close and not self.chunked and status not in (204, 205, 304)
         length = ours.get("Content-Length", "")
         usable = length.isascii() and length.isdigit() and len(length) <= 18
         self.content_length = int(length) if usable else None
@@ -133,13 +135,16 @@ def assemble(
         http10: the client speaks HTTP/1.0, which knows no chunks and closes
             unless told otherwise.
     """
+    size = len(body)
+    if fields.plain and keep_alive and not http10 and method != "HEAD":  # nearly all of them
+        length = _LENGTHS[size] if size < 2_048 else b"Content-Length: %d\r\n\r\n" % size
+        return b"".join((fields.head, date_line(), length, body))
     connection = _CLOSE
     if keep_alive and not fields.close:
         connection = _KEEP if http10 else b""
     status = fields.status
     if method == "HEAD" or status in (204, 205, 304) or fields.chunked:
         return _assemble_unusual(fields, body, connection, method, http10)
-    size = len(body)
     kind = b"" if fields.typed or not size else b"Content-Type: " + content_type(body) + b"\r\n"
     length = _LENGTHS[size] if size < 2_048 else b"Content-Length: %d\r\n\r\n" % size
     return b"".join((fields.head, kind, connection, date_line(), length, body))
