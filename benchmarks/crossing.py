@@ -33,7 +33,7 @@ from pulp_runtime._kernel.engine import Engine, engine_config
 from pulp_runtime._kernel.registry import Registry
 from pulp_runtime.abi.envelope import encode_step, idle_envelope
 from pulp_runtime.abi.http import HTTPRegister, HTTPResponse, encode_http_request
-from pulp_runtime.ext import U32, Capability, StepEvent, host_function
+from pulp_runtime.ext import U32, Capability, CellRef, StepEvent, host_function
 from pulp_runtime.manifest.cell import CellSpec, load_cell
 
 ECHO = ROOT / "examples" / "echo" / "c"
@@ -84,8 +84,8 @@ class Http:
         """Take any route."""
 
     @host_function
-    def http_respond(self, answer: HTTPResponse) -> None:
-        """Keep the answer."""
+    def http_respond(self, _cell: CellRef, answer: HTTPResponse) -> None:
+        """Keep the answer; the shape is that of the real one."""
         self.answer = answer
 
 
