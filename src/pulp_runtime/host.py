@@ -83,7 +83,7 @@ class Host:
         providers: which implementation to use, by capability name, where there are several: its
             `Capability.provider`, or the package that offers it.
         workers: threads that run cells; the number of processors by default.
-        cache: folder for compiled modules; None keeps none.
+        cache: folder for compiled modules; `$PULP_CACHE_DIR` or the user's cache folder by default.
         grace_seconds: how long stopping may take.
     """
 

@@ -14,7 +14,8 @@ from pulp_runtime._kernel.crossing import epoch_counter
 from pulp_runtime._kernel.ticker import Ticker
 
 WASM_STACK_BYTES: Final = 1 << 20
-"""Stack of one guest call. Past it the guest traps; worker threads have four times as much."""
+"""Stack of one guest call. Past it the guest traps. A thread that runs guests needs more than that: the 8 MiB that
+Linux gives it, or the 16 MiB that Python asks for on macOS, will do."""
 
 
 def engine_config() -> wasmtime.Config:
