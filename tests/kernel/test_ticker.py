@@ -91,6 +91,22 @@ def test_those_inside_hear_of_each_tick(ticker: Ticker) -> None:
     assert guest.epochs[0] <= ticker.epoch
 
 
+def test_it_is_crowded_while_more_than_one_is_inside(ticker: Ticker, epoch: Epoch) -> None:
+    one, other = Inside(), Inside()
+    ticker.inside.add(one)
+    ticker.wake()
+    assert epoch.reaches(epoch.value + 2)
+    assert not ticker.crowded
+
+    ticker.inside.add(other)
+    assert epoch.reaches(epoch.value + 3)
+    assert ticker.crowded
+
+    ticker.inside.discard(other)
+    assert epoch.reaches(epoch.value + 50)
+    assert not ticker.crowded
+
+
 @pytest.mark.parametrize("who", ["a guest", "the host"])
 def test_it_goes_on_when_somebody_it_tells_raises(epoch: Epoch, who: str, records) -> None:
     class Raises(Inside):

@@ -18,6 +18,7 @@ once per instance, cost half a microsecond. What makes that safe is kept in this
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -25,6 +26,10 @@ import wasmtime
 from wasmtime import _ffi
 
 from pulp_runtime.errors import Errno, HostError
+
+PACE_CALLS: Final = 32
+PACE_SECONDS: Final = 0.0005
+"""A guest that calls the host in one long step, while others want to run, pauses this long every so many calls."""
 
 _SLOTS: Final = 16
 _WORD: Final = 0xFFFF_FFFF
@@ -71,13 +76,16 @@ class Imports:
 
     Attributes:
         failed: called with a function's name and what it raised, when that was not a `HostError`.
+        paced: whether every so many calls the guest has to pause, so that others get the GIL.
     """
 
-    __slots__ = ("_bodies", "_callback", "_keep", "failed", "pending")
+    __slots__ = ("_bodies", "_callback", "_calls", "_keep", "failed", "paced", "pending")
 
     def __init__(self, failed: Failed) -> None:
         self.failed = failed
         self.pending: BaseException | None = None
+        self.paced = False
+        self._calls = 0
         self._bodies: list[tuple[str, Body, int]] = []
         self._keep: list[object] = []
         self._callback = _Callback(self._guard)
@@ -111,6 +119,8 @@ class Imports:
 
     def _guard(self, index: int, _caller: int, slots: ctypes._Pointer[ctypes.c_uint32], _count: int) -> None:
         try:
+            if self.paced:
+                self._pause()
             name, body, words = self._bodies[index]
             if words == 2:  # nearly all of them
                 slots[0] = body(slots[0], slots[4]) & _WORD
@@ -124,6 +134,11 @@ class Imports:
         except BaseException as stop:  # noqa: BLE001  # kept for the thread that made the call
             slots[0] = Errno.UNDECLARED
             self.pending = stop
+
+    def _pause(self) -> None:
+        self._calls += 1
+        if not self._calls % PACE_CALLS:
+            time.sleep(PACE_SECONDS)
 
     def _tell(self, name: str, error: BaseException) -> None:
         try:

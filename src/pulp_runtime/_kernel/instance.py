@@ -178,6 +178,7 @@ class Instance:
             ticker.wake()
         if self._armed != ticker.epoch:
             self._armed = ticker.epoch
+            self._imports.paced = False
             self._deadline.set(self._epochs)
 
     def leave(self) -> None:
@@ -249,7 +250,8 @@ class Instance:
         return 0 if batch is None else batch.progress
 
     def tick(self, epoch: int) -> None:
-        """End a batch that has taken a whole tick; called by the ticker while the instance is inside a call."""
+        """End a batch that has taken a whole tick, pace a call that takes several; called by the ticker meanwhile."""
+        self._imports.paced = epoch - self._armed > 2 and self._engine.ticker.crowded
         batch = self._batch
         if batch is not None and epoch - self._armed > 1:
             batch.stop()

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from pulp_runtime.log import Log
 
 TICK_SECONDS: Final = 0.005
+_CROWDED_TICKS: Final = 40
 _QUIET_TICKS: Final = 20
 _MOST_EPOCHS: Final = 2_000_000  # 2.8 hours of ticks; takes a second to advance
 
@@ -37,6 +38,7 @@ class Ticker:
     __slots__ = (
         "_advance",
         "_closed",
+        "_crowded_until",
         "_longest",
         "_on_tick",
         "_thread",
@@ -53,6 +55,7 @@ class Ticker:
         self.inside: Final[set[Guest]] = set()
         self.parked = False
         self._longest = 1
+        self._crowded_until = 0
         self._closed = False
         self._wake: Final = threading.Event()
         self._thread = threading.Thread(target=self._run, name="epoch", daemon=True)
@@ -64,6 +67,11 @@ class Ticker:
         if epochs > self._longest:
             self._longest = min(epochs, _MOST_EPOCHS)
         return epochs
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more than one guest wanted to run at once a moment ago."""
+        return self.epoch < self._crowded_until
 
     def wake(self) -> None:
         """Make a parked ticker tick again."""
@@ -92,6 +100,8 @@ class Ticker:
             self._advance()
             self.epoch += 1
             inside = tuple(self.inside)
+            if len(inside) > 1:
+                self._crowded_until = self.epoch + _CROWDED_TICKS
             quiet = 0 if inside else quiet + 1
             try:
                 self._tell(inside)
