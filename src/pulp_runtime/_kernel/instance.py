@@ -246,15 +246,13 @@ class Instance:
     @property
     def progress(self) -> int:
         """How many steps of the batch in progress have been made."""
-        batch = self._batch
-        return 0 if batch is None else batch.progress
+        return 0 if self._batch is None else self._batch.progress
 
     def tick(self, epoch: int) -> None:
         """End a batch that has taken a whole tick, pace a call that takes several; called by the ticker meanwhile."""
         self._imports.paced = epoch - self._armed > 2 and self._engine.ticker.crowded
-        batch = self._batch
-        if batch is not None and epoch - self._armed > 1:
-            batch.stop()
+        if self._batch is not None and epoch - self._armed > 1:
+            self._batch.stop()
 
     def idle(self, envelope: bytes) -> int:
         """Hand over an envelope without an event, in a buffer that is allocated once and kept (spec/core §3.5)."""
