@@ -102,7 +102,7 @@ def test_threat_42_a_document_that_is_much_work_is_over_soon(tmp_path: Path, tex
     began = time.perf_counter()
     with pytest.raises(ManifestError):
         load_cell(path)
-    assert time.perf_counter() - began < 2 * SECONDS
+    assert time.perf_counter() - began < 20 * SECONDS  # quadratic work would take minutes
 
 
 def test_threat_42_a_manifest_that_nobody_writes_is_refused_and_not_waited_for(tmp_path: Path) -> None:

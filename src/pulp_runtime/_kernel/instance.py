@@ -209,8 +209,7 @@ class Instance:
             if not address or not self.memory.write(address, envelope):
                 raise bad_allocation(self.cell.name, address, length, self.memory.size)
             answer = self.step_export.call2(address, length)
-            if self.free is not None:
-                self.free.call2(address, length)
+            self.release(address, length)
         except EngineFault as fault:
             raise self.fail("pulp_step", fault) from None
         finally:
@@ -246,13 +245,15 @@ class Instance:
     @property
     def progress(self) -> int:
         """How many steps of the batch in progress have been made."""
-        return 0 if self._batch is None else self._batch.progress
+        batch = self._batch
+        return 0 if batch is None else batch.progress
 
     def tick(self, epoch: int) -> None:
         """End a batch that has taken a whole tick, pace a call that takes several; called by the ticker meanwhile."""
         self._imports.paced = epoch - self._armed > 2 and self._engine.ticker.crowded
-        if self._batch is not None and epoch - self._armed > 1:
-            self._batch.stop()
+        batch = self._batch  # once: another thread may be closing the instance
+        if batch is not None and epoch - self._armed > 1:
+            batch.stop()
 
     def idle(self, envelope: bytes) -> int:
         """Hand over an envelope without an event, in a buffer that is allocated once and kept (spec/core §3.5)."""
