@@ -72,7 +72,7 @@ class CellStatus(NamedTuple):
 
 
 class Host:
-    """Runs cells in this process. `start`, `stop` and `url` belong to one event loop; `call` and `status` to any thread.
+    """Runs cells in this process. `start` and `stop` belong to one event loop, `call` and `status` to any thread.
 
     Args:
         cells: manifests, folders that hold one, or specs.
