@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -25,26 +25,13 @@ from pulp_runtime._kernel.registry import Registry
 from pulp_runtime._kernel.runner import Runner
 from pulp_runtime._kernel.selection import select
 from pulp_runtime.background import LoopThread
-from pulp_runtime.capabilities.core import entropy
-from pulp_runtime.capabilities.core import log as core_log
-from pulp_runtime.capabilities.transport import http_inbound
+from pulp_runtime.capabilities.catalog import ALWAYS, BUILT_IN
 from pulp_runtime.errors import CallRefused, ExtensionError, PulpError
 from pulp_runtime.ext import Capability, Endpoint, Posted, SetupEnv, StepEvent
 from pulp_runtime.ext import all as registered
 from pulp_runtime.log import Log
 from pulp_runtime.manifest.cell import CellSpec, load_cell
 from pulp_runtime.manifest.graph import start_order
-
-BUILT_IN: Final[dict[str, Callable[[], Capability]]] = {
-    http_inbound.NAME: http_inbound.capability,
-}
-"""The capabilities that come with Pulp, by name."""
-
-ALWAYS: Final[dict[str, Callable[[], Capability]]] = {
-    core_log.NAME: core_log.capability,
-    entropy.NAME: entropy.capability,
-}
-"""Those that every cell has, whether it declares them or not."""
 
 GRACE_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = (0.0002, 0.02)
@@ -303,12 +290,14 @@ class Host:
 
 def _registry(capabilities: Sequence[Capability], pins: Mapping[str, str]) -> Registry:
     """Return the capabilities of a host: built in, registered by code, given, and what packages offer."""
-    there = [make() for make in BUILT_IN.values()]
-    there += [*registered(), *capabilities]
+    there = [*registered(), *capabilities]
+    rivals = {capability.name for capability in there} | set(pins)
+    there += [make() for name, make in BUILT_IN.items() if name in rivals]
     known = {(capability.name, capability.provider) for capability in there}
     elsewhere = {name for name, provider in pins.items() if (name, provider) not in known}
     there = [capability for capability in there if capability.name not in elsewhere]
-    registry = Registry(prefill=False, discover=lambda: installed({**BUILT_IN, **ALWAYS}, pins))
+    own = {name: make for name, make in BUILT_IN.items() if name not in rivals}
+    registry = Registry(prefill=False, built_in=own, discover=lambda: installed({**BUILT_IN, **ALWAYS}, pins))
     for make in ALWAYS.values():
         registry.always(make())
     for capability in select(there, {name: pin for name, pin in pins.items() if name not in elsewhere}):

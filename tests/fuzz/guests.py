@@ -21,7 +21,6 @@ from tests.fuzz.decoders import structs
 from tests.fuzz.harness import LEAK_BYTES, Broken, Target
 from tests.fuzz.inputs import BOMBS, BYTES, Packer, Pool, mutated, pack_value
 
-from pulp_runtime import host
 from pulp_runtime._kernel.cell import Cell
 from pulp_runtime._kernel.crossing import EngineFault, Export
 from pulp_runtime._kernel.engine import Engine
@@ -29,6 +28,7 @@ from pulp_runtime._kernel.lines import LineLog
 from pulp_runtime._kernel.modules import Modules
 from pulp_runtime._kernel.registry import Registry
 from pulp_runtime._kernel.world import world
+from pulp_runtime.capabilities.catalog import ALWAYS, BUILT_IN
 from pulp_runtime.errors import CallFailed, CellClosed, CellError
 from pulp_runtime.ext import Capability, Posted, SetupEnv, StepEvent
 from pulp_runtime.log import Log
@@ -48,7 +48,7 @@ ENGINES = {
 
 def capabilities() -> list[Capability]:
     """Return every capability that comes with Pulp."""
-    made = {**getattr(host, "ALWAYS", {}), **host.BUILT_IN}
+    made = {**ALWAYS, **BUILT_IN}
     return [make() for make in made.values()]
 
 

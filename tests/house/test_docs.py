@@ -14,13 +14,13 @@ import pytest
 import pulp_runtime.ext
 from pulp_runtime._kernel.contract import OPTIONAL, REQUIRED
 from pulp_runtime._net.settings import HttpSettings
+from pulp_runtime.capabilities.catalog import ALWAYS, BUILT_IN
 from pulp_runtime.capabilities.transport.http_inbound import HttpInbound
 from pulp_runtime.cli import command
 from pulp_runtime.errors import Errno
 from pulp_runtime.ext import Capability, HostFunction
 from pulp_runtime.ext.capability import HOOKS
 from pulp_runtime.ext.setup import SetupEnv
-from pulp_runtime.host import ALWAYS, BUILT_IN
 from pulp_runtime.manifest.cell import CellSpec
 from pulp_runtime.manifest.limits import SETTABLE, Limits
 from pulp_runtime.manifest.not_built import NOT_BUILT
@@ -116,6 +116,7 @@ def test_every_limit_of_a_cell_is_in_the_table_of_limits(name: str) -> None:
         "mailbox_events": f"{limits.mailbox_events} events",
         "log_lines_per_second": f"{limits.log_lines_per_second} a second",
         "log_bytes_per_second": f"{limits.log_bytes_per_second // UNITS['KiB']} KiB a second",
+        "disk_quota_mb": f"{limits.disk_quota_mb // 1024} GiB",
         "restarts": f"{limits.restarts} in {limits.restart_window_seconds} s",
         "restart_window_seconds": f"{limits.restarts} in {limits.restart_window_seconds} s",
     }

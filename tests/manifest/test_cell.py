@@ -266,3 +266,19 @@ def test_limits_come_from_the_manifest(write_cell: Write) -> None:
 
     assert (limits.memory_pages, limits.memory_bytes, limits.call_seconds) == (16, 1024 * 1024, 0.25)
     assert (limits.message_bytes, limits.mailbox_events, limits.table_elements) == (8_388_608, 64, 100_000)
+
+
+def test_settings_for_a_capability_are_kept_as_the_manifest_has_them(write_cell: Write) -> None:
+    spec = load_cell(write_cell('capabilities = ["Demo.Fetch"]\n[settings."demo.fetch"]\nallow = ["a"]'))
+
+    assert spec.settings == {"demo.fetch": {"allow": ["a"]}}
+
+
+def test_settings_for_a_capability_that_is_not_declared_are_refused(write_cell: Write) -> None:
+    with pytest.raises(ManifestError, match=r'settings\."demo.fetch" is for a capability the cell does not declare'):
+        load_cell(write_cell('[settings."demo.fetch"]\nallow = ["a"]'))
+
+
+def test_settings_that_are_no_table_are_refused(write_cell: Write) -> None:
+    with pytest.raises(ManifestError, match=r"settings\.demo: a table is needed"):
+        load_cell(write_cell('capabilities = ["demo"]\n[settings]\ndemo = 1'))

@@ -13,9 +13,9 @@ import pytest
 
 from pulp_runtime._kernel.cell import Cell
 from pulp_runtime._kernel.registry import Registry
+from pulp_runtime.capabilities.catalog import BUILT_IN
 from pulp_runtime.errors import ExtensionError, LoadError, ManifestError
 from pulp_runtime.ext import Capability, CellRef, host_function
-from pulp_runtime.host import BUILT_IN
 from pulp_runtime.log import Log
 from pulp_runtime.manifest.cell import CellSpec, load_cell
 

@@ -15,7 +15,7 @@ from pulp_runtime._kernel.crossing import EngineFault
 from pulp_runtime._kernel.engine import Engine
 from pulp_runtime._kernel.instance import Blocking, Instance
 from pulp_runtime._kernel.lines import LineLog
-from pulp_runtime._kernel.load import instantiate
+from pulp_runtime._kernel.load import cell_ref, instantiate
 from pulp_runtime._kernel.modules import default_cache
 from pulp_runtime._kernel.registry import Registry
 from pulp_runtime.abi.envelope import IDLE_BYTES, StepEnvelope, encode_step, idle_envelope
@@ -89,7 +89,7 @@ class Cell:
                 spec,
                 registry,
                 engine or own,  # type: ignore[arg-type]  # one of them is there
-                CellRef(spec.name, cell_id or spec.name, log.limited(lines.allows), lines.write),
+                cell_ref(spec, cell_id or spec.name, log, lines),
                 blocking,
                 lines,
             )

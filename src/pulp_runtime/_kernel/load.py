@@ -12,8 +12,22 @@ from pulp_runtime._kernel.modules import MAX_MODULE_BYTES
 from pulp_runtime._kernel.registry import Bindings, Registry
 from pulp_runtime.errors import LoadError
 from pulp_runtime.ext import CellRef
+from pulp_runtime.log import Log
 from pulp_runtime.manifest.cell import CellSpec
 from pulp_runtime.manifest.toml import open_regular
+
+
+def cell_ref(spec: CellSpec, cell_id: str, log: Log, lines: LineLog) -> CellRef:
+    """Return what extensions see of a cell."""
+    return CellRef(
+        spec.name,
+        cell_id,
+        log.limited(lines.allows),
+        lines.write,
+        spec.manifest_path,
+        spec.settings,
+        spec.disk_quota_mb << 20,
+    )
 
 
 def instantiate(

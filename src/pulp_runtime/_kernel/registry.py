@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from pulp_runtime.errors import ExtensionError, HookFailed, LoadError
@@ -100,12 +101,20 @@ class Registry:
 
     Args:
         prefill: start with what `ext.register` has been given.
+        built_in: capabilities that are at hand, as loaders by name; asked before `discover` is.
         discover: returns the capabilities that installed packages offer, as loaders by name.
     """
 
-    def __init__(self, *, prefill: bool = True, discover: Discover = dict) -> None:
+    def __init__(
+        self,
+        *,
+        prefill: bool = True,
+        built_in: Mapping[str, Callable[[], Capability]] = MappingProxyType({}),
+        discover: Discover = dict,
+    ) -> None:
         self._always: Final[dict[str, Capability]] = {}
         self._gated: Final[dict[str, Capability]] = {}
+        self._built_in: Final = built_in
         self._discover: Final = discover
         self._offers: Mapping[str, Callable[[], Capability]] | None = None
         self._lock: Final = threading.RLock()
@@ -145,17 +154,17 @@ class Registry:
         """
         with self._lock:
             known = self._gated.get(name) or self._always.get(name)
-            if known is None and name in self._offered():
+            if known is None and (name in self._built_in or name in self._offered()):
                 known = self._load_offer(name)
             return known
 
     def _offered(self) -> Mapping[str, Callable[[], Capability]]:
         if self._offers is None:
-            self._offers = self._discover()
+            self._offers = {**self._discover(), **self._built_in}
         return self._offers
 
     def _load_offer(self, name: str) -> Capability:
-        capability = self._offered()[name]()
+        capability = (self._built_in.get(name) or self._offered()[name])()
         if capability.name != name:
             raise ExtensionError(f"the entry point {name} offers a capability called {capability.name}")
         self.gated(capability)

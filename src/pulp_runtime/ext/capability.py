@@ -52,7 +52,8 @@ class Capability:
         teardown_cell: `teardown_cell(cell_id)`: drop what one cell owns; it may be loaded again afterwards.
         teardown_scope: `teardown_scope(scope)`: drop what one application instance owns.
         provider: stable identity of the implementation, normally its module; tells two of one name apart.
-        functions: the host functions by import name; fills `register` and `stub` (see `Capability.of`).
+        functions: the host functions by import name, an older version of one by `name/words`; fills `register` and
+            `stub` (see `Capability.of`).
     """
 
     name: str
@@ -81,6 +82,8 @@ class Capability:
             name: the capability's name.
             owner: methods marked with `@host_function` become imports under their own names; methods called
                 `setup`, `teardown`, `poll`, `finalize`, `teardown_cell` and `teardown_scope` become the hooks.
+                A method `setup_cell(cell)`, the counterpart of `teardown_cell`, runs first in `register`: the place
+                to read the cell's settings, and to refuse its load.
             provider: identity of the implementation; the module that defines the object's class by default.
 
         Raises:
@@ -92,7 +95,11 @@ class Capability:
         if not functions and not hooks:
             raise ExtensionError(f"{name}: {type(owner).__name__} has no @host_function and no hook")
 
-        def register(linker: Linker, _cell: CellRef) -> None:
+        setup_cell = getattr(owner, "setup_cell", None)
+
+        def register(linker: Linker, cell: CellRef) -> None:
+            if setup_cell is not None:
+                setup_cell(cell)
             for function in functions.values():
                 linker.define(function.name, function.words, function.invoke, blocking=function.blocking)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from pulp_runtime.errors import ExtensionError
 from pulp_runtime.log import Log
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 def _drop(_level: int, _text: bytes) -> None:
@@ -24,12 +29,34 @@ class CellRef(msgspec.Struct, frozen=True, gc=False):
         write_lines: `write_lines(level, text)`: log what the guest itself said, a record for each line, at a level
             of `logging`: escaped, cut at 4,096 bytes, counted against the cell's rate. Lines over it are dropped,
             and the log will say how many were.
+        manifest: the file that describes it; paths in its settings are relative to that file's folder.
+        tables: what the manifest says under `[settings."<capability>"]`, by capability; read it with `settings`.
+        disk_bytes: how much the cell may keep on disk, all its capabilities together.
     """
 
     name: str
     id: str
     log: Log
     write_lines: Callable[[int, bytes], None] = _drop
+    manifest: Path = Path("pulp.cell.toml")
+    tables: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    disk_bytes: int = 1 << 30
+
+    def settings(self, capability: str, kind: type[S]) -> S:
+        """Return what the cell's manifest sets for `capability`; defaults for what it does not say.
+
+        Args:
+            capability: its name.
+            kind: a frozen struct with `forbid_unknown_fields` and a default for every field; bounds are its
+                `msgspec.Meta` annotations.
+
+        Raises:
+            ExtensionError: naming the manifest, the field and what is wrong with it.
+        """
+        try:
+            return msgspec.convert(self.tables.get(capability, {}), kind)
+        except msgspec.ValidationError as error:
+            raise ExtensionError(f'{self.manifest}: [settings."{capability}"]: {error}') from None
 
 
 class Guest(Protocol):

@@ -84,12 +84,21 @@ def host_function(function: Callable[..., Any] | None = None, /, *, blocking: bo
 
 
 def host_functions(owner: object) -> Mapping[str, HostFunction]:
-    """Return the marked methods of `owner` as imports by name, in the order of their names."""
+    """Return the marked methods of `owner` as imports by name, in the order of the methods' names.
+
+    Two methods may share an import's name when they take different numbers of words: versions of one function, of
+    which a module's own import type chooses (design §5). The second is found under `name/words`.
+    """
     found: dict[str, HostFunction] = {}
     for attribute in sorted(dir(type(owner))):
         marked = getattr(getattr(type(owner), attribute, None), _MARK, None)
         if marked:
-            found[marked[0]] = _compile(getattr(owner, attribute), *marked)
+            function = _compile(getattr(owner, attribute), *marked)
+            other = found.get(function.name)
+            key = function.name if other is None else f"{function.name}/{function.words}"
+            if key in found or (other is not None and other.words == function.words):
+                raise ExtensionError(f"{function.name} with {function.words} words is defined twice")
+            found[key] = function
     return found
 
 

@@ -15,6 +15,7 @@ from pulp_runtime.manifest.limits import (
     DEFAULT_MAX_MEMORY_PAGES,
     DEFAULT_MAX_MESSAGE_BYTES,
     DEFAULT_TABLE_ELEMENTS,
+    DISK_QUOTA_MB,
     LOG_BYTES_PER_SECOND,
     LOG_LINES_PER_SECOND,
     MAILBOX_EVENTS,
@@ -66,13 +67,15 @@ class CellSpec:
         federated_consumes: functions it may call on other hosts.
         migratable: it may move to another host.
         table_elements: see `Limits`; under `[limits]` in the manifest, like the
-            next six.
+            next seven.
         message_bytes: see `Limits`.
         mailbox_events: see `Limits`.
         log_lines_per_second: see `Limits`.
         log_bytes_per_second: see `Limits`.
+        disk_quota_mb: see `Limits`.
         restarts: see `Limits`.
         restart_window_seconds: see `Limits`.
+        settings: what `[settings."<capability>"]` says, by capability.
         config: for `pulp_init`, None where the manifest has none.
         schema_version: of the manifest.
     """
@@ -102,8 +105,10 @@ class CellSpec:
     mailbox_events: int = MAILBOX_EVENTS
     log_lines_per_second: int = LOG_LINES_PER_SECOND
     log_bytes_per_second: int = LOG_BYTES_PER_SECOND
+    disk_quota_mb: int = DISK_QUOTA_MB
     restarts: int = RESTARTS
     restart_window_seconds: int = RESTART_WINDOW_SECONDS
+    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict, hash=False)
     config: Mapping[str, object] | None = field(default=None, hash=False)
     schema_version: int = SCHEMA_VERSION
 
@@ -186,6 +191,7 @@ def _read(table: Table) -> CellSpec:
         federated_callers=_distinct(table.texts("federated_callers")),
         federated_consumes=_distinct(table.texts("federated_consumes")),
         migratable=table.flag("migratable"),
+        settings=_settings(table),
         config=_config(table),
         **_limits(table),
     )
@@ -312,6 +318,21 @@ def _tick_ms(table: Table) -> int | None:
             field="tick_ms",
         )
     return tick_ms
+
+
+def _settings(table: Table) -> Mapping[str, Mapping[str, object]]:
+    """Return the tables under `[settings]`; what is inside each is for its capability to judge."""
+    settings = table.table("settings")
+    if settings is None:
+        return {}
+    declared = _capabilities(table)
+    found = {}
+    for name in settings.values:
+        if name not in declared:
+            reason = f"settings.{quote(name)} is for a capability the cell does not declare"
+            raise table.invalid(f"{reason}; add it to capabilities, or remove the table", field="settings")
+        found[name] = settings.table(name).values  # type: ignore[union-attr]  # the name is one of its keys
+    return found
 
 
 def _config(table: Table) -> Mapping[str, object] | None:

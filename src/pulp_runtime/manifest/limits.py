@@ -19,6 +19,7 @@ DEFAULT_TABLE_ELEMENTS: Final = 100_000
 MAILBOX_EVENTS: Final = 64
 LOG_LINES_PER_SECOND: Final = 200
 LOG_BYTES_PER_SECOND: Final = 262_144
+DISK_QUOTA_MB: Final = 1024
 RESTARTS: Final = 5
 RESTART_WINDOW_SECONDS: Final = 30
 
@@ -29,6 +30,7 @@ SETTABLE: Final[Mapping[str, tuple[int, int]]] = {
     "mailbox_events": (1, 65_536),
     "log_lines_per_second": (1, 100_000),
     "log_bytes_per_second": (1024, 100 * MIB),
+    "disk_quota_mb": (1, 1_048_576),
     "restarts": (0, 1000),
     "restart_window_seconds": (1, 86_400),
 }
@@ -53,6 +55,8 @@ class Limits:
         log_lines_per_second: lines it may write to its log. Past it they are
             dropped, and their number is logged.
         log_bytes_per_second: bytes of those lines. Past it the same.
+        disk_quota_mb: MiB it may keep on disk: files, database and temporary
+            files together. Past it a write fails with a code.
         restarts: how often it is restarted within the window, 0 for never.
             Past it the cell is down until someone starts it.
         restart_window_seconds: how long a restart counts.
@@ -68,6 +72,7 @@ class Limits:
     mailbox_events: int = MAILBOX_EVENTS
     log_lines_per_second: int = LOG_LINES_PER_SECOND
     log_bytes_per_second: int = LOG_BYTES_PER_SECOND
+    disk_quota_mb: int = DISK_QUOTA_MB
     restarts: int = RESTARTS
     restart_window_seconds: int = RESTART_WINDOW_SECONDS
 

@@ -15,6 +15,7 @@ from pulp_runtime._kernel.hooks import set_up
 from pulp_runtime.abi.config import encode_config
 from pulp_runtime.abi.envelope import StepEnvelope, encode_step
 from pulp_runtime.abi.http import HTTPResponse
+from pulp_runtime.capabilities.catalog import ALWAYS
 from pulp_runtime.errors import HookFailed
 from pulp_runtime.ext import Capability, Endpoint, Posted, StepEvent
 from pulp_runtime.manifest.cell import CellSpec
@@ -26,7 +27,7 @@ from pulp_runtime.testing.inbox import Inbox, run_hook
 from pulp_runtime.testing.lines import KeptLog, Logged
 from pulp_runtime.testing.module import HereEngine, spec_of
 from pulp_runtime.testing.opened import OpenedCell
-from pulp_runtime.testing.provided import ALWAYS, registry_of
+from pulp_runtime.testing.provided import registry_of
 from pulp_runtime.testing.tape import Call, Tape
 
 WALL_TIME_NS: Final = 1_700_000_000 * 10**9

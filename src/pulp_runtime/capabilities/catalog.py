@@ -1,0 +1,30 @@
+"""The capabilities that come with Pulp: names, and where each is made. None is imported before a cell asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
+from typing import Final, cast
+
+from pulp_runtime.ext import Capability
+
+
+def _make(module: str) -> Capability:
+    return cast(Capability, import_module(f"pulp_runtime.capabilities.{module}").capability())
+
+
+_MODULES: Final = {
+    "transport.http.inbound": "transport.http_inbound",
+}
+
+BUILT_IN: Final[Mapping[str, Callable[[], Capability]]] = {
+    name: partial(_make, module) for name, module in _MODULES.items()
+}
+"""Those a cell has when its manifest declares them, by name."""
+
+ALWAYS: Final[Mapping[str, Callable[[], Capability]]] = {
+    "core.log": partial(_make, "core.log"),
+    "entropy.read": partial(_make, "core.entropy"),
+}
+"""Those that every cell has, whether it declares them or not."""
