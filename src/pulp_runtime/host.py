@@ -27,7 +27,7 @@ from pulp_runtime._kernel.selection import select
 from pulp_runtime.background import LoopThread
 from pulp_runtime.capabilities.catalog import ALWAYS, BUILT_IN
 from pulp_runtime.errors import CallRefused, ExtensionError, PulpError
-from pulp_runtime.ext import Capability, Endpoint, Posted, SetupEnv, StepEvent
+from pulp_runtime.ext import Capability, Endpoint, Posted, Services, SetupEnv, StepEvent
 from pulp_runtime.ext import all as registered
 from pulp_runtime.log import Log
 from pulp_runtime.manifest.cell import CellSpec, load_cell
@@ -66,7 +66,7 @@ class Host:
         storage_root: folder for the cells' data.
         http_port: port, or `host:port`, of the shared listener; 0 lets the system choose. `$HTTP_PORT`, else 8080.
         capabilities: more capabilities, beside the built-in and installed ones.
-        config: settings for capabilities, by capability name.
+        config: settings for capabilities, by capability name; those of the shared listener under `http`.
         providers: which implementation to use, by capability name, where there are several: its
             `Capability.provider`, or the package that offers it.
         workers: threads that run cells; the number of processors by default.
@@ -100,6 +100,7 @@ class Host:
         self._grace: Final = grace_seconds
         self._registry: Final = _registry(tuple(capabilities), dict(providers or {}))
         self._declared: Final[list[Capability]] = []
+        self._services: Final = Services()
         self._tasks: Final[list[asyncio.Task[None]]] = []
         self._endpoints: Final[list[Endpoint]] = []
         self._fleet: Fleet | None = None
@@ -165,6 +166,8 @@ class Host:
             reachable=self._endpoints.append,
             config=self._config.get(capability.name, {}),
             http_port=self._http_port,
+            http_config=self._config.get("http", {}),
+            services=self._services,
         )
 
     async def _poll(self, capability: Capability, fleet: Fleet) -> None:

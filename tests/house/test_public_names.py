@@ -19,6 +19,7 @@ EXT = {
     "ResourceKey",
     "Scope",
     "ScopedFactory",
+    "Services",
     "SetupEnv",
     "StepEvent",
     "U32",

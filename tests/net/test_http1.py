@@ -1,6 +1,6 @@
 import pytest
 
-from pulp_runtime._net import response
+from pulp_runtime._net import answers
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
@@ -167,7 +167,7 @@ def test_a_lost_connection_gives_back_its_unfinished_body(wire) -> None:
 def test_an_application_may_close_after_an_answer(wire) -> None:
     wire.hold = True
     wire.feed(GET)
-    wire.connection.respond(wire.requests[0], response.simple(200, "bye", keep_alive=False), close=True)
+    wire.connection.respond(wire.requests[0], answers.last_words(200, "bye"), close=True)
     assert wire.transport.closed
 
 

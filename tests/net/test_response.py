@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulp_runtime._net import response
+from pulp_runtime._net import answers, response
 from pulp_runtime._net.fields import canonical_name
 from pulp_runtime._net.response import ResponseInvalid, assemble, render, render_head_fields
 from pulp_runtime._net.sniff import content_type
@@ -233,23 +233,23 @@ def test_nothing_is_sniffed_where_it_would_be_wrong() -> None:
 
 
 def test_the_hosts_own_errors_are_written_as_go_does() -> None:
-    assert response.simple(503, "queue full") == (
+    assert assemble(*answers.error(503, "queue full")) == (
         b"HTTP/1.1 503 Service Unavailable\r\n"
         b"Content-Type: text/plain; charset=utf-8\r\n"
         b"X-Content-Type-Options: nosniff\r\n" + DATE + b"Content-Length: 11\r\n\r\nqueue full\n"
     )
-    assert response.not_found() == (
+    assert assemble(*answers.not_found()) == (
         b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\n" + DATE + b"Content-Length: 18\r\n\r\n"
         b"404 page not found"
     )
-    assert render(500, {}, (), b"cell did not respond").endswith(b"\r\n\r\ncell did not respond")
+    assert assemble(*answers.plain(500, b"cell did not respond")).endswith(b"\r\n\r\ncell did not respond")
 
 
 def test_a_redirect_names_the_place_and_escapes_it_in_its_page() -> None:
-    answer = response.redirect('/a?"<')
+    answer = assemble(*answers.redirect('/a?"<', "GET"))
     assert answer.startswith(b'HTTP/1.1 301 Moved Permanently\r\nLocation: /a?"<\r\n')
     assert answer.endswith(b'<a href="/a?&quot;&lt;">Moved Permanently</a>.\n\n')
-    assert response.redirect("/a", method="POST").startswith(b"HTTP/1.1 308 Permanent Redirect\r\n")
+    assert assemble(*answers.redirect("/a", "POST")).startswith(b"HTTP/1.1 308 Permanent Redirect\r\n")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A request body as it arrives: how long it is, how fast it comes, what it may hold."""
+"""A request body on its way in: how long it is, how fast it comes, what it may hold."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pulp_runtime._net.chunked import ChunkedDecoder
 from pulp_runtime._net.exchange import Service
 from pulp_runtime._net.fault import RequestFault
 from pulp_runtime._net.head import HeaderBlock
+from pulp_runtime._net.upload import Upload
 
 
 class BodyReader:
@@ -15,13 +16,12 @@ class BodyReader:
 
     __slots__ = ("_decoder", "_length", "_received", "_seen", "_service", "_started")
 
-    def __init__(self, block: HeaderBlock, service: Service) -> None:
+    def __init__(self, block: HeaderBlock, service: Service, limit: int) -> None:
         """Make a reader for the body that `block` announces.
 
         Raises:
-            RequestFault: 413, its declared length is past the limit.
+            RequestFault: 413, its declared length is past `limit`.
         """
-        limit = service.settings.body_bytes
         self._service: Final = service
         self._length: Final = block.content_length or 0
         if self._length > limit:
@@ -72,3 +72,68 @@ class BodyReader:
         elapsed = service.time() - self._started
         if elapsed > settings.body_stall_seconds and self._received < elapsed * settings.body_bytes_per_second:
             raise RequestFault(408, "request body too slow")
+
+
+class UploadReader:
+    """Moves one body out of a connection's buffer into an `Upload`, piece by piece."""
+
+    __slots__ = ("_decoder", "_held", "_left", "_service", "_started", "_was_full", "upload")
+
+    def __init__(self, block: HeaderBlock, service: Service, upload: Upload, limit: int) -> None:
+        """Make a reader for the body that `block` announces.
+
+        Raises:
+            RequestFault: 413, its declared length is past `limit`.
+        """
+        self._left = block.content_length or 0
+        if self._left > limit:
+            raise RequestFault(413, "request body too large")
+        self._decoder: Final = ChunkedDecoder(limit) if block.chunked else None
+        self._service: Final = service
+        self._started: Final = service.time()
+        self._held = 0  # bytes counted as held for all connections
+        self._was_full = False  # then its pace was ours, at least for a while
+        self.upload: Final = upload
+
+    def read(self, buffer: bytearray) -> None:
+        """Take what belongs to the body out of `buffer`; the upload is complete when its end was there.
+
+        Raises:
+            RequestFault: see `BodyReader.read`.
+        """
+        if self._decoder is not None:
+            data = bytes(buffer)
+            buffer.clear()
+            rest = self._decoder.feed(data)
+            self.upload.feed(self._decoder.take())
+            complete = rest is not None
+            buffer += rest or b""
+        else:
+            piece = bytes(buffer[: self._left])
+            del buffer[: len(piece)]
+            self._left -= len(piece)
+            self.upload.feed(piece)
+            complete = not self._left
+        self.count()
+        if complete:
+            self.upload.finish()
+            return
+        settings = self._service.settings
+        if self._service.held_bytes > settings.bodies_bytes:
+            raise RequestFault(503, "too many request bodies")
+        elapsed = self._service.time() - self._started
+        slow = self.upload.size < elapsed * settings.body_bytes_per_second
+        if slow and elapsed > settings.body_stall_seconds and not self._was_full:
+            raise RequestFault(408, "request body too slow")
+
+    def count(self) -> None:
+        """Bring the count of bytes held for all connections up to date."""
+        waiting = 0 if self.upload.over and not self.upload.complete else self.upload.waiting
+        self._service.held_bytes += waiting - self._held
+        self._held = waiting
+        self._was_full = self._was_full or self.upload.full
+
+    def release(self) -> None:
+        """Give back the room the body took in the count of all connections."""
+        self._service.held_bytes -= self._held
+        self._held = 0

@@ -51,7 +51,7 @@ class ChunkedDecoder:
     """Decodes one chunked body.
 
     Attributes:
-        body: the data so far.
+        body: the data so far, but for what was taken.
     """
 
     __slots__ = (
@@ -61,6 +61,7 @@ class ChunkedDecoder:
         "_limit",
         "_pending",
         "_state",
+        "_total",
         "_trailer_bytes",
         "_trailer_fields",
         "body",
@@ -73,6 +74,7 @@ class ChunkedDecoder:
         self._pending = b""  # an unfinished line, bounded by the longest line
         self._state = _SIZE
         self._left = 0
+        self._total = 0  # of all chunks begun, in bytes
         self._chunks = 0
         self._extension_bytes = 0
         self._trailer_bytes = 0
@@ -115,6 +117,12 @@ class ChunkedDecoder:
             else:
                 self._check_trailer(line)
 
+    def take(self) -> bytes:
+        """Return the data so far, and forget it."""
+        taken = bytes(self.body)
+        self.body.clear()
+        return taken
+
     def _take_data(self, data: bytes, position: int) -> int:
         """Move what belongs to the current chunk into the body; return where it ends."""
         end = position + self._left
@@ -150,11 +158,12 @@ class ChunkedDecoder:
         if not size:
             self._state = _TRAILER
             return
-        if len(self.body) + size > self._limit:
+        if self._total + size > self._limit:
             raise RequestFault(413, "request body too large")
         self._chunks += 1
-        if self._chunks > FREE_CHUNKS + len(self.body) // BYTES_PER_CHUNK:
+        if self._chunks > FREE_CHUNKS + self._total // BYTES_PER_CHUNK:
             raise bad("too many small chunks")
+        self._total += size
         self._left = size
         self._state = _DATA
 

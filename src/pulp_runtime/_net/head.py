@@ -121,6 +121,7 @@ class HeaderBlock:
             for neither.
         connection: the tokens of Connection, in lower case.
         upgrade: the Upgrade header in lower case, "" if there is none.
+        size: bytes of the block as it came.
         neutral: the block says nothing about framing, protocol or the
             connection's end, so that it means the same after any line.
     """
@@ -135,15 +136,17 @@ class HeaderBlock:
         "keep_alive",
         "neutral",
         "packed_fields",
+        "size",
         "upgrade",
     )
 
-    def __init__(self, pairs: list[tuple[bytes, bytes]], minor: int) -> None:
+    def __init__(self, pairs: list[tuple[bytes, bytes]], minor: int, size: int = 0) -> None:
         """Make sense of raw names and values.
 
         Raises:
             RequestFault: 400 or 417, a field breaks the rules of HTTP/1.`minor`.
         """
+        self.size = size
         self.fields: dict[str, str] = {}
         ours: dict[str, list[bytes]] = {}
         for raw_name, raw_value in pairs:
@@ -213,7 +216,7 @@ class HeadParser:
             raise RequestFault(431, "request head too long")
         if rest.count(b"\n") - 1 > self._settings.head_fields:
             raise RequestFault(431, "too many header fields")
-        block = HeaderBlock(_split_block(rest, minor), minor)
+        block = HeaderBlock(_split_block(rest, minor), minor, len(rest))
         if minor == 1 and block.neutral and len(rest) <= MEMO_BYTES:
             if len(self.blocks) >= MEMO_ENTRIES:
                 self.blocks.clear()

@@ -10,94 +10,56 @@ Framing is ours, from the first byte to the last: a request ends where *this*
 file says it does, and what follows stays in the buffer until the request in
 flight is answered.
 
-There are no timers here. A connection has a `deadline`, which the listener
-compares with the clock once a second; on the way of a request nobody asks for
-the time more than once. A deadline of 0 means "idle since just now": the sweep
-sets the real one.
+A deadline of 0 means "idle since just now": the sweep sets the real one.
+
+BUSY also covers an answer in pieces, and a body that is handed on as it arrives:
+then the next request begins when both have ended.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
+from collections.abc import Callable
 from math import inf
-from typing import Final, cast
+from typing import Final
 
-from pulp_runtime._net import response
-from pulp_runtime._net.body import BodyReader
-from pulp_runtime._net.direct import DirectWriter
-from pulp_runtime._net.exchange import Request, Service, address_text
+from pulp_runtime._net import answers
+from pulp_runtime._net.body import BodyReader, UploadReader
+from pulp_runtime._net.exchange import Request, Service
 from pulp_runtime._net.fault import RequestFault, bad
 from pulp_runtime._net.framing import take_head
 from pulp_runtime._net.head import HeaderBlock, RequestLine
-from pulp_runtime.abi.http import pack_remote_addr
+from pulp_runtime._net.http1_answers import BODY, BUSY, CLOSED, DRAINING, GONE, HEAD, IDLE, LINGER, Http1Answers
+from pulp_runtime._net.response import CONTINUE, assemble
+from pulp_runtime._net.upload import Upload
 
-_IDLE, _HEAD, _BODY, _BUSY, _DRAINING, _LINGER, _CLOSED = range(7)  # in this order: what follows BUSY reads nothing
-
-_DIRECT_SECONDS: Final = 30.0
-"""How soon the sweep looks whether an answer was sent directly, when no new request has shown it before."""
+_BUSY_SECONDS: Final = 30.0
+"""How soon the sweep looks after a request in flight: its answer may have been sent without the loop."""
 
 
-class Http1Connection(asyncio.Protocol):
-    """One client.
+class Http1Connection(Http1Answers):
+    """One client; see `exchange.Connection` and `SocketPeer`."""
 
-    Attributes:
-        deadline: when the sweep has to look, by the loop's clock.
-        remote_addr: `ip:port` of the TCP peer, IPv6 in brackets; no header changes it.
-        packed_remote_addr: the same, by `abi.http.pack_remote_addr`.
-    """
+    __slots__ = ("_advancing", "_blocks", "_body", "_head", "_lines", "_scanned")
 
-    # fmt: off
-    __slots__ = (
-        "_advancing", "_blocks", "_body", "_buffer", "_closing", "_direct", "_eof", "_head", "_lines",
-        "_reading_paused", "_request", "_scanned", "_service", "_state", "_transport", "_unsent",
-        "_write_paused", "deadline", "packed_remote_addr", "remote_addr",
-    )
-    # fmt: on
-
-    _transport: asyncio.Transport
     _head: tuple[RequestLine, HeaderBlock]
 
     def __init__(self, service: Service) -> None:
-        self._service: Final = service
+        super().__init__(service)
         self._lines: Final = service.heads.lines
         self._blocks: Final = service.heads.blocks
-        self._state = _IDLE
-        self.deadline = 0.0
-        self.remote_addr = ""
-        self.packed_remote_addr = b""
-        self._request: Request | None = None
-        self._direct: Final = DirectWriter()
-        self._buffer: Final = bytearray()
         self._scanned = 0  # bytes of an unfinished head that were looked at
         self._body: BodyReader | None = None
-        self._unsent = 0  # bytes waiting for the client when the deadline was set
-        self._advancing = self._closing = self._eof = False
-        self._reading_paused = self._write_paused = False
+        self._advancing = False
 
     # -- what the loop calls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a place, or answer 503 if there is none."""
-        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
-        service = self._service
-        full = len(service.connections) >= service.settings.connections
-        if full:
-            transport.write(response.simple(503, "too many connections", keep_alive=False))
-        if full or service.closing:
-            self._close()
-            return
-        self.remote_addr = address_text(transport.get_extra_info("peername"))
-        self.packed_remote_addr = pack_remote_addr(self.remote_addr)
-        service.connections.add(self)
-        service.changed()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a head seen before, alone in one read, goes straight to the handler."""
         state = self._state
-        if state == _BUSY and self._request.sent:  # type: ignore[union-attr]  # BUSY means there is one
-            state = self._state = _IDLE
-        if state == _IDLE:
+        if state == BUSY and self._request is not None and self._request.sent:
+            state = self._state = IDLE
+        if state == IDLE:
             first, _, rest = data.partition(b"\r\n")
             line = self._lines.get(first)
             if line is not None:
@@ -105,7 +67,7 @@ class Http1Connection(asyncio.Protocol):
                 if block is not None:
                     self._dispatch(line, block, b"")
                     return
-        elif state >= _LINGER:
+        elif state >= LINGER:
             return
         self._buffer.extend(data)
         self._advance()
@@ -114,76 +76,30 @@ class Http1Connection(asyncio.Protocol):
         """Answer what is in flight, then close; a client may shut its side down early."""
         self._eof = True
         self.settle()
-        if self._state < _BUSY:
+        if self._state < BUSY or self._upload is not None:
             self._advance()
-        elif self._state == _LINGER:
+        elif self._state == LINGER or self._stream is not None:  # who shuts its side waits for no more pieces
             self._close()
+        elif self._request is not None and self._service.on_disconnect is not None:
+            self._service.on_disconnect(self._request)
         return self._transport.can_write_eof()  # TLS has no half-close; there the transport ends it
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Give up the place; tell the application if somebody still works for this client."""
-        service = self._service
+        if self._state == GONE:
+            return
         self.settle()
         request, self._request = self._request, None
-        self._state = _CLOSED
+        self._state = CLOSED
         self._direct.close()
-        self.deadline = inf
         self._release_body()
+        self._end_upload("the client is gone")
         self._buffer.clear()
-        service.connections.discard(self)
-        service.changed()
-        if request is not None and service.on_disconnect is not None:
-            service.on_disconnect(request)
-
-    def pause_writing(self) -> None:
-        """Note that the client is slower than its answers."""
-        self._write_paused = True
-
-    def resume_writing(self) -> None:
-        """Go on with the next request, which waited for room."""
-        self._write_paused = False
-        if self._state == _DRAINING:
-            self._await_next()
-
-    # -- what the application calls
-
-    def respond(self, request: Request, data: bytes, *, close: bool = False) -> None:
-        """Send a complete answer and go on with the next request.
-
-        Call it on the loop's thread. Nothing happens when the request is
-        answered already or its connection is gone.
-
-        Args:
-            request: which one.
-            data: the complete answer.
-            close: end the connection, whatever the client asked for.
-        """
-        if request is not self._request:
-            return
-        self._request = None
-        self._send(data, keep_alive=request.keep_alive and not close)
-
-    def send_direct(self, request: Request, data: bytes) -> bytes | None:
-        """Send a complete answer, that leaves the connection open, from any thread.
-
-        Returns:
-            None when that was all; otherwise what is left of `data`, maybe nothing, for `respond` on the loop.
-        """
-        if request is not self._request or not request.direct:
-            return data
-        written = self._direct.write(data)
-        if written < len(data):
-            return data[written:]
-        request.sent = True
-        # Bytes that come after this line find `sent`; for those that came before it, the loop must be told.
-        return b"" if self._buffer or self._eof or self._closing else None
-
-    def settle(self) -> None:
-        """Notice an answer that was sent directly."""
-        if self._state == _BUSY and self._request is not None and self._request.sent:
-            self._request = None
-            self._state = _IDLE
-            self.deadline = 0.0
+        self._leave()
+        if self._stream is not None:
+            self._stream.lost()
+        if request is not None and self._service.on_disconnect is not None:
+            self._service.on_disconnect(request)
 
     def close_when_idle(self) -> None:
         """Close now if nothing is in flight, else after the answer, which says so."""
@@ -191,33 +107,37 @@ class Http1Connection(asyncio.Protocol):
         self.settle()
         if self._request is not None:
             self._request.keep_alive = False
-        elif self._state in (_IDLE, _DRAINING):
+        elif self._state in (IDLE, DRAINING):
             self._close()
-
-    def abort(self) -> None:
-        """Close without waiting for anything."""
-        self._transport.abort()
 
     def expire(self, now: float) -> None:
         """Act on a deadline that has passed; called by the sweep."""
         self.settle()
-        if self._state == _BUSY:
-            self.deadline = now + _DIRECT_SECONDS
-            return
-        settings = self._service.settings
-        unsent = self._transport.get_write_buffer_size()
-        if self._state == _IDLE and not self.deadline:
+        if self._state == BUSY:
+            self._expire_busy(now)
+        elif self._state == IDLE and not self.deadline:
             self._direct.close()  # an idle client costs one descriptor
-            self.deadline = now + settings.idle_seconds
-        elif self._state in (_HEAD, _BODY):
+            self.deadline = now + self.idle_seconds
+        elif self._state in (HEAD, BODY):
             self._refuse(RequestFault(408, "request timeout"))
-        elif self._state >= _DRAINING and 0 < unsent < self._unsent:
-            self._unsent = unsent
-            self.deadline = now + settings.write_stall_seconds
-        elif self._state in (_IDLE, _LINGER) and not unsent:
+        elif self._state >= DRAINING and self._takes(now):
+            pass
+        elif self._state in (IDLE, LINGER) and not self._transport.get_write_buffer_size():
             self._close()
         else:
             self._transport.abort()
+
+    def _expire_busy(self, now: float) -> None:
+        """Look after a request in flight: its body may be stuck, and so may its answer."""
+        if self._upload is not None and not self._upload.upload.full:
+            self._break_upload(RequestFault(408, "request timeout"))
+        elif self._stream is not None and self._transport.get_write_buffer_size() and not self._takes(now):
+            if self._unsent:
+                self._transport.abort()  # `connection_lost` tells the stream
+            else:
+                self._watch_unsent(self._service.settings.write_stall_seconds)
+        elif self.deadline <= now:
+            self.deadline = now + min(_BUSY_SECONDS, self.idle_seconds)
 
     # -- reading
 
@@ -227,16 +147,32 @@ class Http1Connection(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            while self._buffer and self._state < _BUSY:
-                if not (self._read_body() if self._state == _BODY else self._read_head()):
+            while self._buffer and (self._state < BUSY or self._upload is not None):
+                if not self._read_some():
                     break
-            if self._eof and self._state < _BUSY:
+            if self._eof and (self._state < BUSY or self._upload is not None):
                 self._end_of_input()
         except RequestFault as fault:
-            self._refuse(fault)
+            if self._upload is not None:
+                self._break_upload(fault)
+            else:
+                self._refuse(fault)
         finally:
             self._advancing = False
-        waiting = self._state in (_BUSY, _DRAINING) and len(self._buffer) > self._service.settings.pipeline_bytes
+        self._pace_reading()
+
+    def _read_some(self) -> bool:
+        """Read what comes next; return False if it is not all here."""
+        if self._upload is not None:
+            return self._read_upload()
+        return self._read_body() if self._state == BODY else self._read_head()
+
+    def _pace_reading(self) -> None:
+        """Listen to the client unless it is ahead of its answers, or of whoever takes its body."""
+        if self._upload is not None:
+            waiting = self._upload.upload.full
+        else:
+            waiting = self._state in (BUSY, DRAINING) and len(self._buffer) > self._service.settings.pipeline_bytes
         if waiting != self._reading_paused and not self._transport.is_closing():
             self._reading_paused = waiting
             if waiting:
@@ -247,8 +183,8 @@ class Http1Connection(asyncio.Protocol):
     def _read_head(self) -> bool:
         """Read a head; return False if it is not all here."""
         buffer = self._buffer
-        if self._state == _IDLE:
-            self._state = _HEAD
+        if self._state == IDLE:
+            self._state = HEAD
             self._scanned = 0
             self.deadline = self._service.time() + self._service.settings.header_seconds
         head = take_head(buffer, self._scanned, self._service.settings)
@@ -259,20 +195,26 @@ class Http1Connection(asyncio.Protocol):
         has_body = block.chunked or bool(block.content_length)
         if line.redirect or line.path == "*":
             keep_alive = self._keeps_alive(line, block) and not has_body
-            self._send(response.unrouted(line.redirect, line.method, keep_alive, not line.minor), keep_alive=keep_alive)
+            fields, body = answers.unrouted(line.redirect, line.method)
+            self._send(assemble(fields, body, line.method, keep_alive, not line.minor), keep_alive=keep_alive)
         elif has_body:
-            self._start_body(block)
+            self._start_body(line, block)
         else:
             self._dispatch(line, block, b"")
         return True
 
-    def _start_body(self, block: HeaderBlock) -> None:
+    def _start_body(self, line: RequestLine, block: HeaderBlock) -> None:
         """Get ready for a body; ask for it if the client waits to be asked."""
-        self._body = BodyReader(block, self._service)
-        self._state = _BODY
+        limit, streamed = self._service.bodies(line, block)
+        if streamed:
+            self._upload = UploadReader(block, self._service, Upload(self._upload_drained()), limit)
+            self._dispatch(line, block, b"")
+        else:
+            self._body = BodyReader(block, self._service, limit)
+            self._state = BODY
         self.deadline = self._service.time() + self._service.settings.body_stall_seconds
-        if block.expect_continue and not self._buffer:
-            self._transport.write(response.CONTINUE)
+        if block.expect_continue and not self._buffer and not self._transport.is_closing():
+            self._transport.write(CONTINUE)
 
     def _read_body(self) -> bool:
         """Read a body; return False if it is not all here."""
@@ -285,6 +227,49 @@ class Http1Connection(asyncio.Protocol):
         self._dispatch(*self._head, body)
         return True
 
+    def _read_upload(self) -> bool:
+        """Hand on what is here of a body; return False if it is not all here."""
+        assert self._upload is not None  # noqa: S101 - the caller looked
+        self._upload.read(self._buffer)
+        if not self._upload.upload.complete:
+            self.deadline = self._service.time() + self._service.settings.body_stall_seconds
+            return False
+        self._end_upload("")
+        self.deadline = self._service.time() + _BUSY_SECONDS
+        return False
+
+    def _upload_drained(self) -> Callable[[], None]:
+        """Return what a reader of the body calls, on its thread, when it has taken some."""
+        loop = asyncio.get_running_loop()
+
+        def drained() -> None:
+            try:
+                loop.call_soon_threadsafe(self._resume_upload)
+            except RuntimeError:  # the loop is closed; nobody waits for more
+                pass
+
+        return drained
+
+    def _resume_upload(self) -> None:
+        """Listen to the client again, if the reader of its body has caught up."""
+        if self._upload is not None:
+            self._upload.count()
+            if self._reading_paused and not self._upload.upload.full:
+                self.deadline = self._service.time() + self._service.settings.body_stall_seconds
+            self._pace_reading()
+
+    def _break_upload(self, fault: RequestFault) -> None:
+        """Tell the reader of a body that the rest will not come, and the client why if nobody has answered it."""
+        self._end_upload(fault.reason)
+        request = self._request
+        if request is not None:
+            request.keep_alive = False
+            self._buffer.clear()
+            self.deadline = inf
+        elif self._stream is not None:
+            self._stream.lost()
+            self._transport.abort()
+
     def _release_body(self) -> None:
         """Forget the body that is being read, if there is one."""
         if self._body is not None:
@@ -293,9 +278,9 @@ class Http1Connection(asyncio.Protocol):
 
     def _end_of_input(self) -> None:
         """Act on the client's last byte being behind us."""
-        if self._state == _BODY:
+        if self._state == BODY or self._upload is not None:
             raise bad("read body: unexpected EOF")
-        if self._state == _HEAD:
+        if self._state == HEAD:
             raise bad("unexpected EOF")
         self._close()
 
@@ -310,47 +295,34 @@ class Http1Connection(asyncio.Protocol):
     def _dispatch(self, line: RequestLine, block: HeaderBlock, body: bytes) -> None:
         """Hand a request to the application."""
         service = self._service
-        self._state = _BUSY
+        self._state = BUSY
         now = service.time()
         keep_alive = self._keeps_alive(line, block)
         self._request = request = Request(self, line, block, body, keep_alive, now)
-        if (
+        if self._upload is not None:
+            request.upload = self._upload.upload
+        elif (
             keep_alive
             and not self._buffer
             and not self._transport.get_write_buffer_size()
             and self._direct.open(self._transport)
         ):
             request.direct = True
-            self.deadline = now + _DIRECT_SECONDS
+            self.deadline = now + _BUSY_SECONDS
         else:
             self.deadline = inf
         try:
             service.handler(request)
         except Exception as error:  # noqa: BLE001 - a bug in the application ends this connection and no other
-            self._state = _CLOSED
+            self._state = CLOSED
             self._transport.abort()
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "the HTTP handler raised", "exception": error, "protocol": self}
             )
 
-    def _send(self, data: bytes, *, keep_alive: bool) -> None:
-        """Write an answer and decide what comes after it."""
-        transport = self._transport
-        if transport.is_closing():  # its end is known, `connection_lost` is on its way
-            self._state = _CLOSED
-            return
-        transport.write(data)
-        if not keep_alive:
-            self._finish()
-        elif self._write_paused:
-            self._state = _DRAINING
-            self._watch_unsent(self._service.settings.write_stall_seconds)
-        else:
-            self._await_next()
-
     def _await_next(self) -> None:
         """Become idle, and read what came in the meantime."""
-        self._state = _IDLE
+        self._state = IDLE
         self.deadline = 0.0
         if self._buffer or self._eof:
             self._advance()
@@ -360,41 +332,5 @@ class Http1Connection(asyncio.Protocol):
         self._release_body()
         self._buffer.clear()
         if not self._transport.is_closing():
-            self._transport.write(response.simple(fault.status, fault.reason, keep_alive=False))
+            self._transport.write(answers.last_words(fault.status, fault.reason))
             self._linger()
-
-    def _finish(self) -> None:
-        """End the connection after its last answer."""
-        if self._buffer:
-            self._buffer.clear()
-            self._linger()
-        else:
-            self._close()
-
-    def _linger(self) -> None:
-        """Shut our side and throw away what comes.
-
-        Closing at once would have the kernel answer the bytes in flight with a
-        reset, and the client would lose the answer (RFC 9112 §9.6).
-        """
-        if self._eof or not self._transport.can_write_eof():
-            self._close()
-            return
-        self._state = _LINGER
-        self._transport.write_eof()
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
-        self._watch_unsent(self._service.settings.linger_seconds)
-        self._unsent = sys.maxsize  # a long answer gets the time of any long answer from then on
-
-    def _close(self) -> None:
-        """Close once everything is sent; the sweep sees that this does not take for ever."""
-        self._state = _CLOSED
-        self._transport.close()
-        self._watch_unsent(self._service.settings.write_stall_seconds)
-
-    def _watch_unsent(self, seconds: float) -> None:
-        """Have the sweep look whether the client takes what is written for it."""
-        self._unsent = self._transport.get_write_buffer_size()
-        self.deadline = self._service.time() + seconds

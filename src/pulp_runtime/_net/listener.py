@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Callable
 from typing import Final, cast
 
-from pulp_runtime._net.exchange import Handler, Service, address_text
+from pulp_runtime._net.exchange import BodyPlan, Handler, Service, address_text
+from pulp_runtime._net.head import HeaderBlock, RequestLine
 from pulp_runtime._net.http1 import Http1Connection
 from pulp_runtime._net.settings import HttpSettings
 from pulp_runtime.errors import ListenError
@@ -97,19 +99,25 @@ class Listener:
         settings: HttpSettings | None = None,
         *,
         on_disconnect: Handler | None = None,
+        bodies: Callable[[RequestLine, HeaderBlock], BodyPlan] | None = None,
     ) -> None:
         """Start accepting; returns at once.
 
         Args:
             handler: called on the loop's thread, once for each well-formed request.
             settings: timeouts and limits.
-            on_disconnect: called with a request whose connection is lost
-                before it was answered.
+            on_disconnect: see `Service`.
+            bodies: see `Service`.
         """
         loop = asyncio.get_running_loop()
         settings = settings or HttpSettings()
         service = Service(
-            handler, settings, time=loop.time, on_disconnect=on_disconnect, changed=self._connections_changed
+            handler,
+            settings,
+            time=loop.time,
+            on_disconnect=on_disconnect,
+            bodies=bodies,
+            changed=self._connections_changed,
         )
         self._service = service
         for bound in self._sockets:

@@ -1,4 +1,4 @@
-"""An answer as bytes: what a cell said, made safe, and the host's own words.
+"""An answer as bytes: what a cell said, made safe.
 
 A cell may name any status, any header and any body; what goes on the wire is
 one well-formed HTTP/1 response whose framing is ours. The work is cut in two:
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from http import HTTPStatus
 from typing import Final
 
@@ -69,7 +70,7 @@ class RenderedFields:
         plain: nothing of all this asks for more than a length and a body.
     """
 
-    __slots__ = ("chunked", "close", "content_length", "head", "plain", "status", "typed")
+    __slots__ = ("_pairs", "chunked", "close", "content_length", "head", "plain", "status", "typed")
 
     def __init__(self, status: int, head: bytes, ours: Mapping[str, str], *, typed: bool) -> None:
         self.status = status
@@ -81,6 +82,20 @@ class RenderedFields:
         length = ours.get("Content-Length", "")
         usable = length.isascii() and length.isdigit() and len(length) <= 18
         self.content_length = int(length) if usable else None
+        self._pairs: tuple[tuple[bytes, bytes], ...] | None = None
+
+    @property
+    def pairs(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Header names, in lower case, and values, as HTTP/2 wants them (RFC 9113 §8.2.1)."""
+        if self._pairs is None:
+            lines = (line.partition(b": ") for line in self.head.split(b"\r\n")[1:-1])
+            self._pairs = tuple((name.lower(), value) for name, _, value in lines)
+        return self._pairs
+
+    @property
+    def bodiless(self) -> bool:
+        """Whether an answer of this status has no body."""
+        return self.status in (204, 205, 304)
 
 
 def render_head_fields(status: int, headers: Mapping[str, str], cookies: Iterable[str] = ()) -> RenderedFields:
@@ -173,6 +188,35 @@ def _assemble_unusual(fields: RenderedFields, body: bytes, connection: bytes, me
     return start + b"Content-Length: %d\r\n\r\n" % size + body
 
 
+class Framing(Enum):
+    """How the end of a body in pieces is told."""
+
+    NONE = "there is no body"
+    LENGTH = "by its length"
+    CHUNKED = "by a last chunk"
+    CLOSE = "by the end of the connection"
+
+
+def assemble_head(fields: RenderedFields, method: str, keep_alive: bool, http10: bool) -> tuple[bytes, Framing]:
+    """Return the head of an answer whose body follows in pieces, and how its end will be told.
+
+    A length that the cell named is kept; without one the body is chunked, or ends with the connection (HTTP/1.0).
+    """
+    if method == "HEAD" or fields.bodiless:
+        head = _assemble_unusual(fields, b"", _CLOSE if not keep_alive or fields.close else b"", method, http10)
+        return head, Framing.NONE
+    if fields.content_length is not None and not fields.chunked:
+        framing, lines = Framing.LENGTH, b"Content-Length: %d\r\n" % fields.content_length
+    elif http10:
+        framing, lines, keep_alive = Framing.CLOSE, b"", False
+    else:
+        framing, lines = Framing.CHUNKED, b"Transfer-Encoding: chunked\r\n"
+    connection = _CLOSE
+    if keep_alive and not fields.close:
+        connection = _KEEP if http10 else b""
+    return b"".join((fields.head, connection, date_line(), lines, b"\r\n")), framing
+
+
 def render(
     status: int,
     headers: Mapping[str, str],
@@ -190,56 +234,6 @@ def render(
     """
     fields = render_head_fields(status, headers, cookies)
     return assemble(fields, body, method=method, keep_alive=keep_alive, http10=http10)
-
-
-def simple(
-    status: int,
-    text: str,
-    *,
-    method: str = "GET",
-    keep_alive: bool = True,
-    http10: bool = False,
-) -> bytes:
-    """Return an answer of the host as Go's `http.Error` writes it: text, newline, nosniff."""
-    headers = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
-    body = f"{text}\n".encode()
-    return render(status, headers, (), body, method=method, keep_alive=keep_alive, http10=http10)
-
-
-def not_found(*, method: str = "GET", keep_alive: bool = True, http10: bool = False) -> bytes:
-    """Return the answer for a path without a route: no newline, no charset."""
-    return assemble(_NOT_FOUND, b"404 page not found", method=method, keep_alive=keep_alive, http10=http10)
-
-
-def redirect(
-    location: str,
-    *,
-    method: str = "GET",
-    keep_alive: bool = True,
-    http10: bool = False,
-) -> bytes:
-    """Return a permanent redirect.
-
-    301 for GET and HEAD, which every client follows with the same method; 308
-    for the others, so that their method and body survive.
-    """
-    headers = {"Location": location}
-    body = b""
-    status = HTTPStatus.PERMANENT_REDIRECT
-    if method in ("GET", "HEAD"):
-        status = HTTPStatus.MOVED_PERMANENTLY
-        from html import escape  # rare, and long to import
-
-        headers["Content-Type"] = "text/html; charset=utf-8"
-        body = f'<a href="{escape(location)}">{status.phrase}</a>.\n\n'.encode()
-    return render(status, headers, (), body, method=method, keep_alive=keep_alive, http10=http10)
-
-
-def unrouted(location: str, method: str, keep_alive: bool, http10: bool) -> bytes:
-    """Return the answer for a request that no route can be for: an unclean path, or `OPTIONS *`."""
-    if location:
-        return redirect(location, method=method, keep_alive=keep_alive, http10=http10)
-    return render(200, {}, (), b"", method=method, keep_alive=keep_alive, http10=http10)
 
 
 def date_line() -> bytes:
@@ -268,4 +262,3 @@ def _tokens(value: str) -> list[str]:
 
 
 _date: tuple[int, bytes] = (0, b"")
-_NOT_FOUND: Final = render_head_fields(404, {"Content-Type": "text/plain"})

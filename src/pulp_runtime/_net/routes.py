@@ -195,16 +195,16 @@ class RouteTable:
         """Every route, oldest first."""
         return self._routes
 
-    def add(self, method: str, pattern: str, owner: str) -> RouteTable:
+    def add(self, method: str, pattern: str, owner: str, *, strict: bool = False) -> RouteTable:
         """Return a table that also has this route, or this table if it adds nothing.
 
         The same owner registering the same shape again adds nothing, and the
-        first parameter names stay.
+        first parameter names stay. With `strict` it may not overlap its own routes either.
 
         Raises:
             RouteInvalid: the method or the pattern cannot be used, or the
                 owner has too many routes.
-            RouteConflict: the route overlaps one of another owner.
+            RouteConflict: the route overlaps one of another owner, or with `strict` one of this owner.
         """
         method = method.strip().upper()
         if len(method) > METHOD_CHARACTERS or not is_token(method):
@@ -218,7 +218,9 @@ class RouteTable:
             if route.owner == owner:
                 if route.shape == new.shape:
                     return self
-            elif overlap(route.segments, new.segments):
+                if not strict:
+                    continue
+            if overlap(route.segments, new.segments):
                 raise RouteConflict(method, pattern, owner, route.pattern, route.owner)
         if owned >= ROUTES_PER_OWNER:
             raise RouteInvalid(f"{owner} has {ROUTES_PER_OWNER} routes already; {method} {pattern[:80]} is one more")

@@ -65,10 +65,46 @@ class HTTPRegister(msgspec.Struct, kw_only=True, frozen=True):
     Attributes:
         method: of requests to match.
         path: the pattern of their paths.
+        stream: their events come when the head is here, without a body, which `http_body_read` then gives.
     """
 
     method: str = ""
     path: str = ""
+    stream: bool = False
+
+
+class HTTPListen(msgspec.Struct, kw_only=True, frozen=True):
+    """A listener that a cell asks for.
+
+    Attributes:
+        addr: `host:port`, or `:port` for every address of the machine.
+    """
+
+    addr: str = ""
+
+
+class HTTPBodyChunk(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """Some of a request's body.
+
+    Attributes:
+        bytes: what has arrived.
+        eof: there is no more.
+        err: why the rest will not come, "" while it may.
+    """
+
+    bytes: bytes
+    eof: bool = False
+    err: str = ""
+
+
+class HTTPClosed(msgspec.Struct, kw_only=True, frozen=True):
+    """The payload of an `http.closed` event: a client has left before its answer was complete.
+
+    Attributes:
+        id: of the request.
+    """
+
+    id: U64 = 0
 
 
 _START: Final = b"\x87" + encode_str("id")

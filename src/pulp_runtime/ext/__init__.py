@@ -35,6 +35,7 @@ from pulp_runtime.ext.scope import ResourceKey as ResourceKey
 from pulp_runtime.ext.scope import Scope as Scope
 from pulp_runtime.ext.scope import ScopedFactory as ScopedFactory
 from pulp_runtime.ext.scope import legacy_scope as legacy_scope
+from pulp_runtime.ext.services import Services as Services
 from pulp_runtime.ext.setup import SetupEnv as SetupEnv
 
 Cell = CellRef

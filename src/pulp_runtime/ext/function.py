@@ -27,13 +27,15 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, overload
 
 import msgspec
 
 from pulp_runtime.abi.codec import DecodeError, struct_decoder
 from pulp_runtime.errors import Errno, ExtensionError, HostError
 from pulp_runtime.ext.cell import CellRef, Guest
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 U32 = Annotated[int, "u32"]
 """One i32 word, read as unsigned."""
@@ -64,6 +66,14 @@ class HostFunction:
     blocking: bool
     signature: str
     doc: str
+
+
+@overload
+def host_function(function: F, /) -> F: ...
+
+
+@overload
+def host_function(*, blocking: bool = False, name: str = "") -> Callable[[F], F]: ...
 
 
 def host_function(function: Callable[..., Any] | None = None, /, *, blocking: bool = False, name: str = "") -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from pulp_runtime.ext.endpoint import Endpoint
 from pulp_runtime.ext.event import Posted, StepEvent
 from pulp_runtime.ext.scope import Scope, legacy_scope
+from pulp_runtime.ext.services import Services
 from pulp_runtime.log import Log
 
 
@@ -21,9 +22,11 @@ class SetupEnv:
         storage_root: folder under which each cell has `{storage_root}/{cell name}/`; it may not exist yet.
         config: settings the operator gave this capability.
         http_port: port (or `host:port`) of the shared listener; "" means the default.
+        http_config: settings of the shared listener.
         logger: writes records that carry `capability=<name>`.
         scope: whom the set-up is for: the whole host, unless cells run in applications.
         storage_namespaces: folder names that stand in for cell names under `storage_root`, by cell id; normally empty.
+        services: what the capabilities of this host share, one object of a kind.
         cell_name: always "": set-up happens once for the host, before any cell is loaded.
         post: `post(event) -> Posted`: hand an event to its cell. From any thread; never blocks. What is not
             accepted has not been kept, and whoever posted it answers its client.
@@ -43,6 +46,8 @@ class SetupEnv:
     reachable: Callable[[Endpoint], None]
     config: Mapping[str, Any] = field(default_factory=dict)
     http_port: str = ""
+    http_config: Mapping[str, Any] = field(default_factory=dict)
     scope: Scope = field(default_factory=lambda: legacy_scope("host"))
     storage_namespaces: Mapping[str, str] = field(default_factory=dict)
+    services: Services = field(default_factory=Services)
     cell_name: str = ""

@@ -75,5 +75,6 @@ def _annotated(name: str, function: Callable[..., Any]) -> HostFunction:
     def call(*arguments: Any) -> Any:
         return function(*arguments)
 
-    owner = type("Owner", (), {name: staticmethod(host_function(call, name=name))})
+    marked: Callable[..., Any] = host_function(name=name)(call)
+    owner = type("Owner", (), {name: staticmethod(marked)})
     return host_functions(owner())[name]

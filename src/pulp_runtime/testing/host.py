@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from pulp_runtime.ext import Endpoint, Posted, SetupEnv, StepEvent
+from pulp_runtime.ext import Endpoint, Posted, Services, SetupEnv, StepEvent
 from pulp_runtime.testing.lines import KeptLog, Logged
 from pulp_runtime.testing.loop import JumpingLoop
 
@@ -45,6 +45,7 @@ class FakeHost:
         self.endpoints: Final[list[Endpoint]] = []
         self.logged: Final[list[Logged]] = []
         self.failures: Final[list[BaseException]] = []
+        self._services: Final = Services()
         self._loop: JumpingLoop | None = None
         self._tasks: Final[list[asyncio.Task[None]]] = []
         self._closed = False
@@ -74,6 +75,7 @@ class FakeHost:
             reachable=self.endpoints.append,
             config=config or {},
             http_port=str(http_port),
+            services=self._services,
         )
 
     def _post(self, event: StepEvent) -> Posted:
