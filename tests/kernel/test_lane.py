@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ class Turn:
         self.threads: list[str] = []
         self.taken = threading.Semaphore(0)
         self.free = True
+        self.computing = False
 
     def turn(self) -> None:
         self.threads.append(threading.current_thread().name)
@@ -32,6 +35,9 @@ class Turn:
 
     def claim(self) -> bool:
         return self.free
+
+    def computes(self) -> bool:
+        return self.computing
 
     def was_taken(self) -> bool:
         return self.taken.acquire(timeout=GENEROUS_SECONDS)
@@ -306,3 +312,43 @@ def test_closing_lets_threads_end_and_says_whether_they_did(make: Callable[..., 
     assert lane.close(GENEROUS_SECONDS)
     lane.tend(time.monotonic() + 1.0)
     assert threads_of(lane) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
+def test_a_thread_whose_guest_computes_on_and_on_steps_back_and_ends_with_its_turn(make: Callable[..., Lane]) -> None:
+    lane = make()
+    go_on = threading.Event()
+    native: list[int] = []
+
+    def body() -> None:
+        native.append(threading.get_native_id())
+        go_on.wait(GENEROUS_SECONDS)
+
+    loop = Turn(body)
+    loop.computing = True
+    lane.ready(loop)
+    assert eventually(lambda: bool(native) and bool(lane._turns))
+    before = os.getpriority(os.PRIO_PROCESS, native[0])
+    lane.tend(time.monotonic())
+    assert os.getpriority(os.PRIO_PROCESS, native[0]) == before  # it has only just begun
+    lane.tend(time.monotonic() + 1.0)
+    assert os.getpriority(os.PRIO_PROCESS, native[0]) == 19
+    go_on.set()
+    assert loop.was_taken()
+    following = Turn()
+    lane.ready(following)
+    assert following.was_taken()
+    assert following.threads != loop.threads
+    assert eventually(lambda: threads_of(lane) == 1)
+
+
+def test_a_thread_whose_guest_calls_the_host_keeps_its_priority(make: Callable[..., Lane]) -> None:
+    lane = make()
+    go_on = threading.Event()
+    turn = Turn(lambda: go_on.wait(GENEROUS_SECONDS) and None)
+    lane.ready(turn)
+    assert eventually(lambda: bool(lane._turns))
+    lane.tend(time.monotonic() + 1.0)
+    assert not lane._behind
+    go_on.set()
+    assert turn.was_taken()

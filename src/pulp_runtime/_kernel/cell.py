@@ -104,6 +104,11 @@ class Cell:
         """The manifest's name."""
         return self.spec.name
 
+    def computes(self) -> bool:
+        """See `Instance.computes`."""
+        instance = self._instance
+        return instance is not None and instance.computes()
+
     @property
     def spent(self) -> str:
         """Why the instance must be replaced before it can be used again; "" while it is sound."""

@@ -15,13 +15,14 @@ import wasmtime
 
 from pulp_runtime._kernel.batch import Batch
 from pulp_runtime._kernel.contract import OPTIONAL, REQUIRED
-from pulp_runtime._kernel.crossing import Deadline, EngineFault, Export, GuestMemory, Imports
+from pulp_runtime._kernel.crossing import Deadline, EngineFault, Export, GuestMemory, Imports, Pace
 from pulp_runtime._kernel.engine import Engine
 from pulp_runtime._kernel.faults import bad_allocation, describe, describe_start
 from pulp_runtime._kernel.lines import LineLog
 from pulp_runtime._kernel.link import link
 from pulp_runtime._kernel.registry import Binding, Bindings
 from pulp_runtime._kernel.ticker import TICK_SECONDS
+from pulp_runtime._kernel.wall import guarded
 from pulp_runtime._kernel.world import world
 from pulp_runtime.errors import CallFailed, CellClosed, CellError, Errno, HostError
 from pulp_runtime.ext import CellRef
@@ -50,6 +51,7 @@ class Instance:
         "_allocating",
         "_armed",
         "_batch",
+        "_calls",
         "_deadline",
         "_engine",
         "_epochs",
@@ -95,13 +97,14 @@ class Instance:
         self._armed = -1
         self._idle = 0
         self._allocating = 0
+        self._calls = -1
         self._imports = Imports(self._host_function_failed)
         self._store = self._new_store()
         linker = wasmtime.Linker(engine.wasm)
         linker.define_wasi()
         linker.allow_shadowing = True
         ours = world(self, self.lines)
-        link(cell.name, path, module, linker, self._imports, bindings, ours, self._wrap)
+        link(cell.name, path, module, linker, self._imports, bindings, ours, self._behind_the_wall)
         self._deadline = Deadline(self._store)
         self._batch: Batch | None = None
         self.memory = GuestMemory()  # until there is one: host functions called by a start section answer 2
@@ -178,7 +181,7 @@ class Instance:
             ticker.wake()
         if self._armed != ticker.epoch:
             self._armed = ticker.epoch
-            self._imports.paced = False
+            self._imports.pace = Pace.FREE
             self._deadline.set(self._epochs)
 
     def leave(self) -> None:
@@ -250,10 +253,16 @@ class Instance:
 
     def tick(self, epoch: int) -> None:
         """End a batch that has taken a whole tick, pace a call that takes several; called by the ticker meanwhile."""
-        self._imports.paced = epoch - self._armed > 2 and self._engine.ticker.crowded
+        if epoch - self._armed > 2:
+            self._imports.pace = Pace.HELD if self._engine.ticker.crowded else Pace.COUNTED
         batch = self._batch  # once: another thread may be closing the instance
         if batch is not None and epoch - self._armed > 1:
             batch.stop()
+
+    def computes(self) -> bool:
+        """Return whether the call in progress takes long, and has not called the host since this was last asked."""
+        before, self._calls = self._calls, self._imports.calls
+        return self._imports.pace is not Pace.FREE and before == self._calls and self in self._engine.ticker.inside
 
     def idle(self, envelope: bytes) -> int:
         """Hand over an envelope without an event, in a buffer that is allocated once and kept (spec/core §3.5)."""
@@ -347,43 +356,8 @@ class Instance:
         if (woken or seconds > left) and self._imports.pending is None:
             self._imports.pending = EngineFault(TimeoutError("asleep at its deadline"))
 
-    def _wrap(self, binding: Binding) -> Callable[..., int]:
-        """Make a binding callable for this instance, behind a second wall: the grant is looked up at each call."""
-        function, capability, granted = binding.function, binding.capability, self.granted
-        if binding.stub:
-            return self._refused(binding)
-
-        def call2(first: int, second: int) -> int:
-            return function(self, first, second) if capability in granted else Errno.UNDECLARED
-
-        def call(*words: int) -> int:
-            return function(self, *words) if capability in granted else Errno.UNDECLARED
-
-        def call_blocking(*words: int) -> int:
-            if capability not in granted:
-                return Errno.UNDECLARED
-            with self.blocking():
-                return function(self, *words)
-
-        if binding.blocking:
-            return call_blocking
-        return call2 if binding.words == 2 else call
-
-    def _refused(self, binding: Binding) -> Callable[..., int]:
-        """Make a stub callable that tells the operator, once, what the guest was refused."""
-        told: list[str] = []
-
-        def call(*words: int) -> int:
-            if not told:
-                told.append(binding.name)
-                self.cell.log.warning(
-                    "call refused: add the capability to the manifest",
-                    function=binding.name,
-                    capability=binding.capability,
-                )
-            return binding.function(self, *words)
-
-        return call
+    def _behind_the_wall(self, binding: Binding) -> Callable[..., int]:
+        return guarded(binding, self)
 
     def _host_function_failed(self, name: str, error: BaseException) -> None:
         self.cell.log.error("host function failed", function=name, error=repr(error), exc_info=error)

@@ -4,11 +4,16 @@ A lane is a queue of ready cells, a heap of cells that want a turn later, and th
 is one lane; a cell with a thread of its own is another. Threads beyond the lane's size come to life while some of
 them block in a host function or are held by a long step, so that N slow cells never keep the others waiting, and
 leave again when they have had nothing to do for a while.
+
+A thread whose guest computes on and on steps back behind those that serve somebody: it gets the lowest priority of
+the system. Such a thread ends with its turn, for a priority once given up does not come back, and another one begins.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +26,8 @@ from pulp_runtime.log import Log
 MAX_THREADS: Final = 256
 LONG_TURN_SECONDS: Final = 0.01
 SURPLUS_SECONDS: Final = 5.0
+LOWEST: Final = 19
+_PER_THREAD: Final = sys.platform == "linux"  # elsewhere a priority is the whole process's
 
 
 class Lane:
@@ -45,8 +52,9 @@ class Lane:
         self._lock: Final = threading.Lock()
         self._numbers: Final = itertools.count()
         self._threads: Final[set[threading.Thread]] = set()
-        self._turns: Final[dict[int, float]] = {}
+        self._turns: Final[dict[int, tuple[float, Turn]]] = {}
         self._blocked: Final[set[int]] = set()
+        self._behind: Final[set[int]] = set()
         self._closed = False
         self._short_at = 0.0
         for _ in range(size):
@@ -76,7 +84,7 @@ class Lane:
         finally:
             if since is not None:
                 self._blocked.discard(me)
-                self._turns[me] = time.monotonic()
+                self._turns[me] = (time.monotonic(), since[1])
 
     def tend(self, now: float) -> None:
         """Look after the lane every few milliseconds while guests run: replace threads that are held up."""
@@ -84,9 +92,23 @@ class Lane:
         if late and self._waiting.idle:
             self._waiting.wake_one()
         elif (late or len(self._waiting)) and not self._waiting.idle:
-            held = sum(now - since > LONG_TURN_SECONDS for since in list(self._turns.values()))
+            held = sum(now - since > LONG_TURN_SECONDS for since, _turn in list(self._turns.values()))
             if held == len(self._turns):
                 self._start()
+        for thread, (since, turn) in list(self._turns.items()):
+            if now - since > LONG_TURN_SECONDS and thread not in self._behind and turn.computes():
+                self._step_back(thread)
+
+    def _step_back(self, ident: int) -> None:
+        """Have a thread computing for a guest give way to every other one."""
+        native = next((thread.native_id for thread in list(self._threads) if thread.ident == ident), None)
+        if native is None or not _PER_THREAD:
+            return
+        self._behind.add(ident)
+        try:
+            os.setpriority(os.PRIO_PROCESS, native, LOWEST)
+        except OSError:  # it has just ended
+            pass
 
     def close(self, seconds: float) -> bool:
         """Let the threads end; answer whether they did within `seconds`."""
@@ -120,13 +142,19 @@ class Lane:
             turn = self._waiting.get(waiter, SURPLUS_SECONDS if len(self._threads) > self._size else None)
             if turn is not None:
                 self._give(me, turn)
+                if me in self._behind:
+                    break
             elif self._surplus():
                 break
         with self._lock:
+            self._behind.discard(me)
             self._threads.discard(threading.current_thread())
+        if len(self._threads) < self._size:
+            self._start()
 
     def _give(self, me: int, turn: Turn) -> None:
-        self._turns[me] = now = time.monotonic()
+        now = time.monotonic()
+        self._turns[me] = (now, turn)
         if len(self._turns) + len(self._blocked) > self._size:
             self._short_at = now
         self.turning.add(me)

@@ -109,6 +109,11 @@ class Runner:
         cell = self._cell
         return 0 if cell is None else cell.progress
 
+    def computes(self) -> bool:
+        """See `lane.Turn.computes`."""
+        cell = self._cell
+        return cell is not None and cell.computes()
+
     def abandon(self, reason: str) -> None:
         """Give up on a cell that was never started."""
         self._settle(Signal.START_FAILED, reason)
