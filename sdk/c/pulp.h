@@ -73,6 +73,9 @@ enum { PULP_LOG_DEBUG = 0, PULP_LOG_INFO = 1, PULP_LOG_WARN = 2, PULP_LOG_ERROR 
 
 PULP_IMPORT(http_register) int32_t http_register(const void *request, uint32_t len); /* transport.http.inbound */
 PULP_IMPORT(http_respond) int32_t http_respond(const void *response, uint32_t len);  /* transport.http.inbound */
+PULP_IMPORT(pulp_call) int32_t pulp_call(const char *target, uint32_t target_len, const char *name, uint32_t name_len,
+                                         const void *args, uint32_t args_len, uint8_t **response,
+                                         uint32_t *response_len); /* the name is under `consumes` */
 PULP_IMPORT(log_write) int32_t log_write(int32_t level, const void *text, uint32_t len);
 
 /* ---- bytes: a view of memory someone else owns --------------------------------------------------------------
@@ -81,6 +84,14 @@ PULP_IMPORT(log_write) int32_t log_write(int32_t level, const void *text, uint32
 typedef struct { const uint8_t *data; uint32_t len; } pulp_bytes;
 
 static inline pulp_bytes pulp_view(const void *data, uint32_t len) { return (pulp_bytes){data, len}; }
+
+/* Ask another cell for a function it provides. The response is from `pulp_alloc`, yours to `pulp_free`; no response is
+ * NULL and 0. */
+static inline int32_t pulp_ask(const char *target, const char *name, pulp_bytes args, uint8_t **response,
+                               uint32_t *response_len) {
+    return pulp_call(target, (uint32_t)strlen(target), name, (uint32_t)strlen(name), args.data, args.len, response,
+                     response_len);
+}
 
 static inline bool pulp_equals(pulp_bytes bytes, const char *text) {
     size_t len = strlen(text);

@@ -38,6 +38,7 @@ class Errno(enum.IntEnum):
     NO_HANDLE = 9  #: nothing is open for this cell
     UNAVAILABLE = 10  #: backend missing or not configured
     DENIED = 11  #: not permitted
+    LOOP = 20  #: a call that could never be answered: its chain comes back to a cell that is in it
     UNDECLARED = 99  #: capability not declared, not set up, or a bug on the host's side
 
 
@@ -161,6 +162,10 @@ class CallRefused(CellError):
 
 class CallFailed(CellError):
     """The host could not hand bytes in or take bytes out: the allocator refused or pointed outside memory."""
+
+
+class CallLoop(CallFailed):
+    """A call that was refused because the cell could never become free: it waits, directly or not, for the caller."""
 
 
 class NoPostReturn(CellError):

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from pulp_runtime._kernel.cell import Cell
+from pulp_runtime._kernel.wall import guarded
 from pulp_runtime.errors import LoadError
-from pulp_runtime.ext import U32, Capability, CellRef, Errno, host_function
+from pulp_runtime.ext import U32, Capability, CellRef, Errno, Guest, Linker, host_function
 
 REST = """
   (memory (export "memory") 1)
@@ -165,7 +166,50 @@ def test_threat_43_a_function_of_a_capability_that_was_not_granted_answers_99_al
     instance = ungranted._instance
     binding = next(iter(_bindings(ungranted, Answer()).get("answer").values()))
     instance.granted = frozenset()
-    assert instance._wrap(binding)() == Errno.UNDECLARED
+    assert guarded(binding, instance)() == Errno.UNDECLARED
+
+
+# What a module wants -----------------------------------------------------------------------------------------------
+
+
+def test_a_capability_is_told_what_the_module_imports_and_with_how_many_words(load: Callable[..., Cell]) -> None:
+    seen: list[dict[str, int]] = []
+
+    def register(linker: Linker, _cell: CellRef) -> None:
+        seen.append(dict(linker.wanted))
+        for name, words in (("http_register", 2), ("http_respond", 0)):
+            linker.define(name, words, lambda _guest, *_words: 0)
+
+    imports = """
+      (import "pulp" "http_register" (func (param i32 i32) (result i32)))
+      (import "pulp" "http_respond" (func (result i32)))
+      (import "wasi_snapshot_preview1" "sched_yield" (func (result i32)))"""
+    load(f"(module {imports} {REST}", Capability(name="test.host", register=register))
+
+    assert seen == [{"http_register": 2, "http_respond": 0}]
+
+
+def test_a_capability_can_choose_a_version_of_all_its_functions_by_the_words_of_one(
+    load: Callable[..., Cell], poke: Callable[..., int]
+) -> None:
+    def register(linker: Linker, _cell: CellRef) -> None:
+        answer = 4 if linker.wanted.get("fs_write") == 4 else 6
+        for words in (4, 6):
+            linker.define("fs_write", words, lambda _guest, *_words: 0)
+
+        def fs_delete(_guest: Guest, _first: int, _second: int) -> int:
+            return answer
+
+        linker.define("fs_delete", 2, fs_delete)
+
+    capability = Capability(name="test.host", register=register)
+    for words, answer in ((4, 4), (6, 6), (None, 6)):
+        write = f'(import "pulp" "fs_write" (func (param {"i32 " * (words or 0)}) (result i32)))' if words else ""
+        guest = f"""(module {write}
+          (import "pulp" "fs_delete" (func $delete (param i32 i32) (result i32)))
+          (func (export "go") (result i32) (call $delete (i32.const 0) (i32.const 0))) {REST}"""
+
+        assert poke(load(guest, capability, name=f"cell{words}"), "go") == answer
 
 
 def _bindings(cell: Cell, owner: object):

@@ -221,9 +221,9 @@ def test_threat_42_the_file_is_read_once_for_its_digest_and_its_code(
 # 43: two walls ----------------------------------------------------------------------------------------------------
 
 FUNCTIONS = sorted(
-    (capability.name, name, function.words)
+    (capability.name, function.name, function.words)
     for capability in (make() for make in BUILT_IN.values())
-    for name, function in capability.functions.items()
+    for function in capability.functions.values()
 )
 
 

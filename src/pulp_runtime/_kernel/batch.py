@@ -1,6 +1,6 @@
 """Many steps in one crossing.
 
-Entering a guest from Python costs more than most steps do. `glue.wat`, instantiated beside the cell, takes a table of
+Entering a guest from Python costs more than most steps do. `steps.wat`, instantiated beside the cell, takes a table of
 envelopes and runs the whole of each step, alloc, copy, step and free, inside WebAssembly: the GIL is let go once for
 the batch, not three times for each event. What the guest sees is the same.
 """
@@ -8,9 +8,8 @@ the batch, not three times for each event. What the guest sees is the same.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import wasmtime
 
@@ -19,12 +18,6 @@ from pulp_runtime._kernel.crossing import Export, GuestMemory, Imports
 BATCH_BYTES: Final = 4 * 65_536
 _NO_ADDRESS: Final = 1 << 31
 _BAD_ADDRESS: Final = 1 << 30
-_NO_FREE: Final = '(module (func (export "pulp_free") (param i32 i32)))'
-
-
-def glue_module(engine: wasmtime.Engine) -> wasmtime.Module:
-    """Return the glue, compiled; the same for every cell of an engine."""
-    return wasmtime.Module(engine, Path(__file__).with_name("glue.wat").read_text(encoding="utf-8"))
 
 
 class Batch:
@@ -37,22 +30,10 @@ class Batch:
 
     __slots__ = ("_memory", "_run", "allocator", "done")
 
-    def __init__(
-        self,
-        store: wasmtime.Store,
-        glue: wasmtime.Module,
-        cell: dict[str, wasmtime.Func | wasmtime.Memory],
-        imports: Imports,
-    ) -> None:
-        linker = wasmtime.Linker(store.engine)
-        for name, item in cell.items():
-            linker.define(store, "cell", name, item)
-        if "pulp_free" not in cell:
-            linker.define_instance(store, "cell", wasmtime.Instance(store, wasmtime.Module(store.engine, _NO_FREE), []))
-        exports = linker.instantiate(store, glue).exports(store)
-        linker.close()
-        self._run: Final = Export(store, exports["run"], imports, 1)  # type: ignore[arg-type]
-        self._memory: Final = GuestMemory(store, exports["batch"])  # type: ignore[arg-type]
+    def __init__(self, store: wasmtime.Store, exports: Mapping[str, Any], imports: Imports) -> None:
+        """Take the exports of the glue; `glue.attach` makes them."""
+        self._run: Final = Export(store, exports["run"], imports, 1)
+        self._memory: Final = GuestMemory(store, exports["batch"])
         self.done = 0
         self.allocator = ""
 

@@ -10,7 +10,8 @@ from typing import Final, TypeVar
 
 from pulp_runtime._kernel.crossing import Export
 from pulp_runtime._kernel.instance import Instance
-from pulp_runtime.errors import CallFailed, MessageTooLarge
+from pulp_runtime._kernel.pad import Pad
+from pulp_runtime.errors import CallFailed, CellRefused, MessageTooLarge
 from pulp_runtime.ext import Guest
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ class Asked:
 
     __slots__ = ("_args", "_instance", "_name", "_out", "address", "code", "length")
 
-    def __init__(self, instance: Instance, on_call: Export, name: bytes, args: bytes) -> None:
+    def __init__(self, instance: Instance, on_call: Export, name: bytes, args: bytes | memoryview) -> None:
         """Place name, arguments and an 8-byte out-area, and call."""
         self._instance = instance
         self._name = (instance.place(name), len(name))
@@ -51,21 +52,59 @@ class Asked:
             self._instance.release(*placed)
 
 
-def copy_response(instance: Instance, asked: Asked, limit: int) -> bytes:
-    """Return a copy of the response and free it; what cannot be copied is not freed.
+def exchange(
+    instance: Instance, name: bytes, args: bytes | memoryview, limit: int, take: Callable[[memoryview], T]
+) -> T:
+    """Ask, and return what `take` makes of the response where it lies; then free it.
+
+    A response that is too long or outside memory is not freed.
 
     Raises:
-        MessageTooLarge: it is longer than `limit`.
-        CallFailed: it is not inside the guest's memory.
+        EngineFault: the guest did not come back.
+        CellRefused: it answered with a code.
+        CallFailed, MessageTooLarge: its allocator refused, or the response cannot be had.
     """
-    _check_length(instance, asked, limit)
-    copied = instance.memory.read(asked.address, asked.length)
-    if copied is None:
-        raise CallFailed(
-            instance.cell.name, f"response of {asked.length} bytes at {asked.address:#x} is outside its memory"
-        )
-    instance.release(asked.address, asked.length)
-    return copied
+    if not Pad.fits(len(name) + len(args)):
+        return _exchange_slowly(instance, name, args, limit, take)
+    pad = instance.pad
+    pad.ask(name, args)
+    if pad.allocator:
+        raise CallFailed(instance.cell.name, f"pulp_alloc {pad.allocator}")
+    if pad.code:
+        raise CellRefused(instance.cell.name, "pulp_on_call", pad.code)
+    if pad.copied:
+        if pad.length > limit:
+            raise MessageTooLarge(instance.cell.name, limit)
+        return take(pad.response())
+    return _take(instance, pad.address, pad.length, limit, take)
+
+
+def _exchange_slowly(
+    instance: Instance, name: bytes, args: bytes | memoryview, limit: int, take: Callable[[memoryview], T]
+) -> T:
+    """Do the same crossing by crossing, for what does not fit into the pad."""
+    on_call = instance.on_call
+    assert on_call is not None  # noqa: S101 - the caller looked
+    asked = Asked(instance, on_call, name, args)
+    try:
+        if asked.code:
+            raise CellRefused(instance.cell.name, "pulp_on_call", asked.code)
+        return _take(instance, asked.address, asked.length, limit, take)
+    finally:
+        asked.release()
+
+
+def _take(instance: Instance, address: int, length: int, limit: int, take: Callable[[memoryview], T]) -> T:
+    """Return what `take` makes of a response in the guest's memory, and free it."""
+    if length > limit:
+        raise MessageTooLarge(instance.cell.name, limit)
+    view = instance.memory.slice(address, length)
+    if view is None:
+        raise CallFailed(instance.cell.name, f"response of {length} bytes at {address:#x} is outside its memory")
+    try:
+        return take(view)
+    finally:
+        instance.release(address, length)
 
 
 def lift_response(instance: Instance, asked: Asked, limit: int, post_return: Export, lift: Lift[T]) -> T:
@@ -74,14 +113,10 @@ def lift_response(instance: Instance, asked: Asked, limit: int, post_return: Exp
     Raises:
         MessageTooLarge: it is longer than `limit`.
     """
-    _check_length(instance, asked, limit)
+    if asked.length > limit:
+        raise MessageTooLarge(instance.cell.name, limit)
     try:
         return lift(instance, asked.address, asked.length)
     finally:
         if asked.address:
             post_return(asked.address, asked.length)
-
-
-def _check_length(instance: Instance, asked: Asked, limit: int) -> None:
-    if asked.length > limit:
-        raise MessageTooLarge(instance.cell.name, limit)

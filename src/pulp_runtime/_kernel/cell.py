@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
+from pulp_runtime._kernel.asking import Asking
 from pulp_runtime._kernel.batch import Batch
-from pulp_runtime._kernel.calls import Asked, Lift, copy_response, lift_response
-from pulp_runtime._kernel.crossing import EngineFault
 from pulp_runtime._kernel.engine import Engine
 from pulp_runtime._kernel.instance import Blocking, Instance
 from pulp_runtime._kernel.lines import LineLog
@@ -19,13 +17,11 @@ from pulp_runtime._kernel.load import cell_ref, instantiate
 from pulp_runtime._kernel.modules import default_cache
 from pulp_runtime._kernel.registry import Registry
 from pulp_runtime.abi.envelope import IDLE_BYTES, StepEnvelope, encode_step, idle_envelope
-from pulp_runtime.errors import CallFailed, CellClosed, CellError, CellRefused, MessageTooLarge, NoPostReturn
+from pulp_runtime.errors import CellClosed, CellError, CellRefused, MessageTooLarge
 from pulp_runtime.ext import CellRef, StepEvent
 from pulp_runtime.log import Log
 from pulp_runtime.manifest.cell import CellSpec, load_cell
-from pulp_runtime.manifest.limits import DIAGNOSTIC_BYTES
 
-T = TypeVar("T")
 _SIGN: Final = 1 << 31
 
 
@@ -33,7 +29,7 @@ def _signed(word: int) -> int:
     return word - (1 << 32) if word & _SIGN else word
 
 
-class Cell:
+class Cell(Asking):
     """A loaded module with the exports of the contract. Every method is safe from any thread.
 
     Attributes:
@@ -43,13 +39,9 @@ class Cell:
     """
 
     def __init__(self, spec: CellSpec, ref: CellRef, instance: Instance, engine: Engine | None = None) -> None:
+        super().__init__(spec, instance)
         self._engine = engine
-        self.spec: Final = spec
         self.ref: Final = ref
-        self._limits: Final = spec.limits
-        self._message_bytes: Final = self._limits.message_bytes
-        self._lock: Final = threading.Lock()
-        self._instance: Instance | None = instance
 
     @classmethod
     def load(
@@ -98,11 +90,6 @@ class Cell:
                 own.close()
             raise
         return cls(spec, instance.cell, instance, own)
-
-    @property
-    def name(self) -> str:
-        """The manifest's name."""
-        return self.spec.name
 
     def computes(self) -> bool:
         """See `Instance.computes`."""
@@ -204,107 +191,12 @@ class Cell:
         return self._idle(idle_envelope(call_number, time.time_ns())) is not None
 
     def _idle(self, envelope: bytes) -> int | None:
-        if not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(0):
             return None
         try:
             return _signed(self._live("cell is closed").idle(envelope))
         finally:
             self._lock.release()
-
-    def call(self, function: str, args: bytes = b"", *, seconds: float | None = None) -> bytes:
-        """Ask the cell's `pulp_on_call`; return a copy of its response.
-
-        Args:
-            function: the exact name it provides.
-            args: opaque bytes, MessagePack by convention.
-            seconds: how long to wait for the cell to be free; its own call deadline by default.
-
-        Raises:
-            CellRefused: it returned another number than 0 (unsigned).
-            CallFailed: it stayed busy, or its response is not in its memory.
-            MessageTooLarge: name, arguments or response are over the limit.
-            CellClosed: it has no `pulp_on_call`, or is closed.
-            CellTrap, CellTimeout, CellExit: as `init`.
-        """
-        limit = self._message_bytes
-        return self._ask(
-            function, args, seconds, lambda instance, asked: copy_response(instance, asked, limit), diagnose=True
-        )
-
-    def call_typed(self, function: str, args: bytes, lift: Lift[T], *, seconds: float | None = None) -> T:
-        """Ask the cell's `pulp_on_call` for a response laid out by the canonical ABI; return what `lift` makes of it.
-
-        `lift(guest, address, length)` reads the response where it lies. Then the guest frees it in its
-        `pulp_post_return`, also when `lift` raised.
-
-        Raises:
-            NoPostReturn: the module does not export `pulp_post_return`; use `call`.
-            Exception: as `call`, without the guest's own words; and what `lift` raises.
-        """
-        limit = self._message_bytes
-
-        def take(instance: Instance, asked: Asked) -> T:
-            post_return = instance.export("pulp_post_return")
-            if post_return is None:
-                raise NoPostReturn(self.name)
-            return lift_response(instance, asked, limit, post_return, lift)
-
-        if not self.exports_post_return:
-            raise NoPostReturn(self.name)
-        return self._ask(function, args, seconds, take, diagnose=False)
-
-    def _ask(
-        self,
-        function: str,
-        args: bytes,
-        seconds: float | None,
-        take: Callable[[Instance, Asked], T],
-        *,
-        diagnose: bool,
-    ) -> T:
-        """Call, take the response, free the rest; all of it under the cell's lock and one deadline."""
-        name = function.encode()
-        if max(len(name), len(args)) > self._message_bytes:
-            raise MessageTooLarge(self.name, self._message_bytes)
-        wait = self._limits.call_seconds if seconds is None else seconds
-        if not self._lock.acquire(timeout=wait):
-            raise CallFailed(self.name, f"{self.name} stayed busy for {wait:g} s")
-        try:
-            instance = self._instance
-            on_call = instance.export("pulp_on_call") if instance is not None else None
-            if instance is None or on_call is None:
-                raise CellClosed(self.name, f'cell "{self.name}" does not export pulp_on_call (or is closed)')
-            return self._within(
-                instance, "pulp_on_call", lambda: self._answer(instance, Asked(instance, on_call, name, args), take)
-            )
-        except CellRefused as refused:
-            raise self._with_diagnostic(refused) if diagnose else refused from None
-        finally:
-            self._lock.release()
-
-    def _answer(self, instance: Instance, asked: Asked, take: Callable[[Instance, Asked], T]) -> T:
-        try:
-            if asked.code:
-                raise CellRefused(self.name, "pulp_on_call", asked.code)
-            return take(instance, asked)
-        finally:
-            asked.release()
-
-    def _with_diagnostic(self, refused: CellRefused) -> CellRefused:
-        instance = self._live("cell is closed")
-        return CellRefused(self.name, refused.export, refused.code, self._diagnostic(instance, refused.export))
-
-    @property
-    def exports_post_return(self) -> bool:
-        """Whether the module exports `pulp_post_return`, and so may be asked with `call_typed`."""
-        with self._lock:
-            return self._instance is not None and self._instance.export("pulp_post_return") is not None
-
-    @property
-    def has_provider(self) -> bool:
-        """Whether the module exports `pulp_on_call`."""
-        with self._lock:
-            return self._instance is not None and self._instance.export("pulp_on_call") is not None
 
     def probe_last_call(self) -> int | None:
         """Return the guest's `probe_last_call` (unsigned 64-bit), None if it has none. For diagnosis."""
@@ -345,35 +237,6 @@ class Cell:
                 instance.close()
             if self._engine is not None:
                 self._engine.close()
-
-    def _live(self, otherwise: str) -> Instance:
-        if self._instance is None:
-            raise CellClosed(self.name, otherwise)
-        return self._instance
-
-    def _within(self, instance: Instance, name: str, body: Callable[[], T]) -> T:
-        """Run `body`, which enters the guest, under one deadline."""
-        instance.enter()
-        try:
-            return body()
-        except EngineFault as fault:
-            raise instance.fail(name, fault) from None
-        finally:
-            instance.leave()
-
-    def _diagnostic(self, instance: Instance, export: str) -> str:
-        """Return the guest's own words about a failure, "" at any irregularity (spec/core §3.4)."""
-        pointer, length = instance.export(f"{export}_error_ptr"), instance.export(f"{export}_error_len")
-        if pointer is None or length is None or instance.spent:
-            return ""
-        try:
-            address = self._within(instance, export, pointer)
-            size = self._within(instance, export, length)
-        except CellError:
-            return ""
-        if not address or not 0 < size <= DIAGNOSTIC_BYTES:
-            return ""
-        return (instance.memory.read(address, size) or b"").decode(errors="replace")
 
 
 def _first_that_fit(envelopes: list[bytes]) -> list[bytes]:

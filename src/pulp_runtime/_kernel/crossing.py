@@ -256,7 +256,19 @@ class GuestMemory:
                 return None
         return self.view[address:end].tobytes()
 
-    def write(self, address: int, data: bytes) -> bool:
+    def slice(self, address: int, length: int) -> memoryview | None:
+        """Return `length` bytes where they lie, or None if the range is not inside memory.
+
+        Good until the guest runs again.
+        """
+        end = address + length
+        if end > self.size:
+            self.refresh()
+            if end > self.size:
+                return None
+        return self.view[address:end]
+
+    def write(self, address: int, data: bytes | memoryview) -> bool:
         """Copy `data` in, or answer False if the range is not inside memory."""
         end = address + len(data)
         if end > self.size:

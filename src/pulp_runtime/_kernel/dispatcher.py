@@ -32,13 +32,17 @@ class Loop(Protocol):
 
 
 class Dispatcher:
-    """Gives cells to workers and their answers to the loop. Made on the loop's thread."""
+    """Gives cells to workers and their answers to the loop. Made on the loop's thread.
+
+    Attributes:
+        turning: identifiers of the workers that are in a turn.
+    """
 
     def __init__(self, loop: Loop, workers: int) -> None:
         self._loop: Final = loop
         self._home: Final = threading.get_ident()
-        self._turning: Final[set[int]] = set()
-        self._pool: Final = Lane("worker", workers, self._turning)
+        self.turning: Final[set[int]] = set()
+        self._pool: Final = Lane("worker", workers, self.turning)
         self._lanes: Final = [self._pool]
         self._kicked: Final[deque[Runner]] = deque()
         self._deferred: Final[deque[Callable[[], None]]] = deque()
@@ -49,7 +53,7 @@ class Dispatcher:
         """Return the pool, or a lane with one thread of its own."""
         if not dedicated:
             return self._pool
-        lane = Lane(f"cell:{name}", 1, self._turning, most=1)
+        lane = Lane(f"cell:{name}", 1, self.turning, most=1)
         self._lanes.append(lane)
         return lane
 
@@ -79,7 +83,7 @@ class Dispatcher:
     def defer(self, callback: Callable[[], None]) -> None:
         """Run `callback` on the loop soon; from a turn, when the turn flushes."""
         self._deferred.append(callback)
-        if threading.get_ident() not in self._turning:
+        if threading.get_ident() not in self.turning:
             self.flush()
 
     def flush(self) -> None:

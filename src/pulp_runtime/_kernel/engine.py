@@ -9,8 +9,8 @@ from typing import Final
 
 import wasmtime
 
-from pulp_runtime._kernel.batch import glue_module
 from pulp_runtime._kernel.crossing import epoch_counter
+from pulp_runtime._kernel.glue import Glue
 from pulp_runtime._kernel.ticker import Ticker
 
 WASM_STACK_BYTES: Final = 1 << 20
@@ -43,7 +43,7 @@ class Engine:
     Attributes:
         wasm: the engine of the wheel.
         ticker: advances the epoch while any guest runs.
-        glue: runs many steps in one crossing; see `batch.py`.
+        glue: modules of ours that spare crossings.
         modules: compiled modules, in memory and on disk.
         halted: set when the host wants every guest to end; sleeping guests wake.
     """
@@ -52,7 +52,7 @@ class Engine:
         from pulp_runtime._kernel.modules import Modules  # modules needs engine_config
 
         self.wasm: Final = wasmtime.Engine(engine_config())
-        self.glue: Final = glue_module(self.wasm)
+        self.glue: Final = Glue(self.wasm)
         self.ticker: Final = Ticker(epoch_counter(self.wasm), on_tick)
         self.modules: Final = Modules(self.wasm, cache)
         self.halted: Final = threading.Event()

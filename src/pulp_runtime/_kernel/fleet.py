@@ -15,6 +15,7 @@ from pulp_runtime._kernel.hooks import contained
 from pulp_runtime._kernel.policy import State
 from pulp_runtime._kernel.registry import Registry
 from pulp_runtime._kernel.runner import Runner
+from pulp_runtime._kernel.siblings import Siblings
 from pulp_runtime.abi.config import encode_config
 from pulp_runtime.errors import PulpError
 from pulp_runtime.log import Log
@@ -42,6 +43,7 @@ class Fleet:
         self.dispatcher: Final = Dispatcher(asyncio.get_running_loop(), workers)
         self._engine: Final = Engine(cache, on_tick=self.dispatcher.tend)
         self.runners: Final[Mapping[str, Runner]] = {spec.name: self._runner(spec) for spec in order}
+        registry.always(Siblings(self.runners, self.dispatcher.turning).capability(), again=True)
 
     def _runner(self, spec: CellSpec) -> Runner:
         log = Log("pulp", cell=spec.name)

@@ -18,8 +18,10 @@ from pulp_runtime._kernel.contract import OPTIONAL, REQUIRED
 from pulp_runtime._kernel.crossing import Deadline, EngineFault, Export, GuestMemory, Imports, Pace
 from pulp_runtime._kernel.engine import Engine
 from pulp_runtime._kernel.faults import bad_allocation, describe, describe_start
+from pulp_runtime._kernel.glue import attach
 from pulp_runtime._kernel.lines import LineLog
 from pulp_runtime._kernel.link import link
+from pulp_runtime._kernel.pad import Pad
 from pulp_runtime._kernel.registry import Binding, Bindings
 from pulp_runtime._kernel.ticker import TICK_SECONDS
 from pulp_runtime._kernel.wall import guarded
@@ -45,6 +47,7 @@ class Instance:
         blocking: makes the context in which a host function may wait.
         lines: where its output goes.
         memory: its linear memory.
+        nested: how many of its calls to other cells are in progress.
     """
 
     __slots__ = (
@@ -60,6 +63,7 @@ class Instance:
         "_imports",
         "_limits",
         "_memory_name",
+        "_pad",
         "_store",
         "alloc",
         "blocking",
@@ -68,6 +72,8 @@ class Instance:
         "granted",
         "lines",
         "memory",
+        "nested",
+        "on_call",
         "spent",
         "step_export",
     )
@@ -98,6 +104,7 @@ class Instance:
         self._idle = 0
         self._allocating = 0
         self._calls = -1
+        self.nested = 0
         self._imports = Imports(self._host_function_failed)
         self._store = self._new_store()
         linker = wasmtime.Linker(engine.wasm)
@@ -107,13 +114,15 @@ class Instance:
         link(cell.name, path, module, linker, self._imports, bindings, ours, self._behind_the_wall)
         self._deadline = Deadline(self._store)
         self._batch: Batch | None = None
+        self._pad: Pad | None = None
         self.memory = GuestMemory()  # until there is one: host functions called by a start section answer 2
         self._exports = self._instantiate(linker, module, path)
         self._memory_name = memory_name
         self.memory = GuestMemory(self._store, self._exports[memory_name])
-        self.alloc = self._required("pulp_alloc")
-        self.step_export = self._required("pulp_step")
+        self.alloc = self._entry("pulp_alloc")
+        self.step_export = self._entry("pulp_step")
         self.free = self.export("pulp_free")
+        self.on_call = self.export("pulp_on_call")
         self._initialize()
 
     def _new_store(self) -> wasmtime.Store:
@@ -159,30 +168,33 @@ class Instance:
 
     def export(self, name: str) -> Export | None:
         """Return an export of the contract, ready to call, or None if the module has none of that name."""
-        function = self._exports.get(name)
-        if function is None:
-            return None
+        return self._entry(name) if name in self._exports else None
+
+    def _entry(self, name: str) -> Export:
         parameters, _results = {**REQUIRED, **OPTIONAL}[name]
-        return Export(self._store, function, self._imports, len(parameters))
+        return Export(self._store, self._exports[name], self._imports, len(parameters))
 
-    def _required(self, name: str) -> Export:
-        export = self.export(name)
-        if export is None:
-            raise LookupError(name)
-        return export
+    def enter(self, seconds: float | None = None, *, nested: bool = False) -> None:
+        """Start the clock for one entry point: everything until `leave` shares its deadline.
 
-    def enter(self) -> None:
-        """Start the clock for one entry point: everything until `leave` shares its deadline."""
+        `seconds` makes it come sooner than the cell's own limit says: a caller has no more time left. A `nested` call
+        comes from a guest, which is inside already.
+        """
         if self.spent:
             raise CellClosed(self.cell.name, f"{self.cell.name}: instance is spent: {self.spent}")
         ticker = self._engine.ticker
-        ticker.inside.add(self)
-        if ticker.parked:
-            ticker.wake()
+        if not nested:
+            ticker.inside.add(self)
+            if ticker.parked:
+                ticker.wake()
         if self._armed != ticker.epoch:
             self._armed = ticker.epoch
             self._imports.pace = Pace.FREE
             self._deadline.set(self._epochs)
+        if seconds is not None and seconds < self._limits.call_seconds:
+            left = int(seconds / TICK_SECONDS) + 1
+            self._armed = ticker.epoch + left - self._epochs  # as if it had begun so much earlier
+            self._deadline.set(left)
 
     def leave(self) -> None:
         """Stop the clock."""
@@ -238,12 +250,19 @@ class Instance:
         return batch.done, error
 
     def _new_batch(self) -> Batch:
-        names = ("pulp_alloc", "pulp_step", "pulp_free")
-        cell = {name: self._exports[name] for name in names if name in self._exports}
-        cell["memory"] = self._exports[self._memory_name]
-        self._limit(extra=1)
-        self._batch = Batch(self._store, self._engine.glue, cell, self._imports)
+        self._batch = Batch(self._store, self._glue(self._engine.glue.steps), self._imports)
         return self._batch
+
+    @property
+    def pad(self) -> Pad:
+        """What `pulp_on_call`, if it is there, is asked through."""
+        if self._pad is None:
+            self._pad = Pad(self._store, self._glue(self._engine.glue.ask), self._imports)
+        return self._pad
+
+    def _glue(self, module: wasmtime.Module) -> Mapping[str, Any]:
+        self._limit(extra=2)
+        return attach(self._store, module, self._exports, self._memory_name)
 
     @property
     def progress(self) -> int:
@@ -262,7 +281,8 @@ class Instance:
     def computes(self) -> bool:
         """Return whether the call in progress takes long, and has not called the host since this was last asked."""
         before, self._calls = self._calls, self._imports.calls
-        return self._imports.pace is not Pace.FREE and before == self._calls and self in self._engine.ticker.inside
+        alone = before == self._calls and not self.nested
+        return alone and self._imports.pace is not Pace.FREE and self in self._engine.ticker.inside
 
     def idle(self, envelope: bytes) -> int:
         """Hand over an envelope without an event, in a buffer that is allocated once and kept (spec/core §3.5)."""
@@ -278,7 +298,7 @@ class Instance:
         finally:
             self._engine.ticker.inside.discard(self)
 
-    def place(self, data: bytes) -> int:
+    def place(self, data: bytes | memoryview) -> int:
         """Copy `data` into a buffer of the guest's; return its address, 0 for no bytes."""
         if not data:
             return 0
@@ -314,12 +334,12 @@ class Instance:
             raise HostError(Errno.FAULT)
         return data
 
-    def write(self, address: int, data: bytes) -> None:
+    def write(self, address: int, data: bytes | memoryview) -> None:
         """See `ext.Guest.write`."""
         if not self.memory.write(address, data):
             raise HostError(Errno.WRITE)
 
-    def deliver(self, data: bytes, address_out: int, length_out: int) -> None:
+    def deliver(self, data: bytes | memoryview, address_out: int, length_out: int) -> None:
         """See `ext.Guest.deliver`."""
         address = self._allocate(len(data)) if data else 0
         self.write(address, data)
@@ -367,8 +387,9 @@ class Instance:
         self.spent = self.spent or "it is closed"
         self.lines.flush()
         self.memory.forget()
-        if self._batch is not None:
-            self._batch.forget()
-            self._batch = None
+        for glue in (self._batch, self._pad):
+            if glue is not None:
+                glue.forget()
+        self._batch = self._pad = None
         self._exports = {}
         self._store.close()

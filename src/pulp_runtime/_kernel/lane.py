@@ -26,6 +26,9 @@ from pulp_runtime.log import Log
 MAX_THREADS: Final = 256
 LONG_TURN_SECONDS: Final = 0.01
 SURPLUS_SECONDS: Final = 5.0
+STACK_BYTES: Final = 32 * 1024 * 1024
+"""Of a worker: a chain of calls from cell to cell stands on one. Only what is used takes memory."""
+_roomy_stacks: Final = threading.Lock()  # the size is the process's, and must not change under another start
 LOWEST: Final = 19
 _PER_THREAD: Final = sys.platform == "linux"  # elsewhere a priority is the whole process's
 
@@ -130,7 +133,12 @@ class Lane:
             self._threads.add(thread)
             self._short_at = time.monotonic()
             try:
-                thread.start()
+                with _roomy_stacks:
+                    before = threading.stack_size(STACK_BYTES)
+                    try:
+                        thread.start()
+                    finally:
+                        threading.stack_size(before)
             except RuntimeError as error:  # the system has no more of them: those there are must do
                 self._threads.discard(thread)
                 Log("pulp").error("no more worker threads", lane=self._name, reason=str(error))

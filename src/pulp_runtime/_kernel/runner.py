@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pulp_runtime._kernel.cell import Cell
+from pulp_runtime._kernel.instance import Blocking
 from pulp_runtime._kernel.lane import Lane
 from pulp_runtime._kernel.mailbox import Delivery, Mailbox
 from pulp_runtime._kernel.policy import Signal, State, decide
@@ -89,16 +90,41 @@ class Runner:
 
     def call(self, function: str, args: bytes, seconds: float | None = None) -> bytes:
         """Ask the cell on the caller's thread; see `Cell.call`. A trap counts as a crash here too."""
+        cell = self._ready_cell()
+        try:
+            return cell.call(function, args, seconds=seconds)
+        finally:
+            if cell.spent:
+                self._replace()
+
+    def ask(
+        self,
+        name: bytes,
+        args: memoryview,
+        seconds: float,
+        take: Callable[[memoryview], None],
+        waiting: Blocking,
+    ) -> None:
+        """Ask the cell on the caller's thread, for another cell; see `Cell.answer`. A trap counts as a crash."""
+        cell = self._ready_cell()
+        try:
+            cell.answer(name, args, seconds, seconds, take, waiting, nested=True)
+        finally:
+            if cell.spent:
+                self._replace()
+
+    def _ready_cell(self) -> Cell:
         cell = self._cell
         if cell is None or self.state is not State.READY:
             raise CellClosed(
                 self.spec.name, f"cell {self.spec.name} is {self.state.value}: {self.reason or 'no reason'}"
             )
-        try:
-            return cell.call(function, args, seconds=seconds)
-        finally:
-            if cell.spent and self.claim():
-                self.lane.ready(self)
+        return cell
+
+    def _replace(self) -> None:
+        """Have a spent instance replaced in a turn."""
+        if self.claim():
+            self.lane.ready(self)
 
     @property
     def busy(self) -> bool:

@@ -11,7 +11,6 @@ from typing import Final
 
 #: Field of `CellSpec` to the sentence that follows its name.
 NOT_BUILT: Final[Mapping[str, str]] = {
-    "consumes": "needs calls between cells, which this version does not have",
     "host_consumes": "needs calls between applications, which this version does not have",
     "shared_memory_groups": "needs memory shared between cells, which this version does not have",
     "snapshotable": "needs snapshots of running cells, which this version does not have",
