@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import wasmtime
 
@@ -12,6 +13,16 @@ from pulp_runtime.errors import LoadError
 
 WASI = "wasi_snapshot_preview1"
 Wrap = Callable[[Binding], Callable[..., int]]
+
+
+def wanted_words(module: wasmtime.Module) -> Mapping[str, int]:
+    """Return the functions a module imports from `pulp`, with their numbers of parameters: `ext.Linker.wanted`."""
+    words: dict[str, int] = {}
+    for item in module.imports:
+        if item.module == "pulp" and isinstance(item.type, wasmtime.FuncType):
+            name = item.name or ""
+            words[name] = max(words.get(name, 0), len(item.type.params))
+    return MappingProxyType(words)
 
 
 def link(

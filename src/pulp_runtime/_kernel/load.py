@@ -8,6 +8,7 @@ from pulp_runtime._kernel.contract import check_exports
 from pulp_runtime._kernel.engine import Engine
 from pulp_runtime._kernel.instance import Blocking, Instance
 from pulp_runtime._kernel.lines import LineLog
+from pulp_runtime._kernel.link import wanted_words
 from pulp_runtime._kernel.modules import MAX_MODULE_BYTES
 from pulp_runtime._kernel.registry import Bindings, Registry
 from pulp_runtime.errors import LoadError
@@ -41,7 +42,8 @@ def instantiate(
     """Return a started instance of a cell's module; see `Cell.load` for arguments and errors."""
     module = engine.modules.load(spec.name, spec.wasm_path, _read_wasm(spec))
     memory = check_exports(spec.name, spec.wasm_path, module, spec.max_memory_pages)
-    bindings = registry.bind(ref, spec.capabilities) if registry is not None else Bindings()
+    wanted = wanted_words(module)
+    bindings = registry.bind(ref, spec.capabilities, wanted) if registry is not None else Bindings(wanted=wanted)
     granted = registry.granted(spec.capabilities) if registry is not None else frozenset()
     return Instance(
         engine,

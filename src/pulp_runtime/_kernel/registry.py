@@ -49,9 +49,16 @@ class Binding:
 
 
 class Bindings:
-    """The host functions of one cell, by name and by how many words they take. A `Linker` for extensions."""
+    """The host functions of one cell, by name and by how many words they take. A `Linker` for extensions.
 
-    def __init__(self, more: Callable[[Bindings], None] | None = None) -> None:
+    Attributes:
+        wanted: see `ext.Linker.wanted`.
+    """
+
+    def __init__(
+        self, more: Callable[[Bindings], None] | None = None, wanted: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
+        self.wanted: Final = wanted
         self._more = more
         self._found: Final[dict[str, dict[int, Binding]]] = {}
         self._capability = ""
@@ -122,9 +129,12 @@ class Registry:
             for capability in registered():
                 self.gated(capability)
 
-    def always(self, capability: Capability) -> None:
-        """Bind `capability` for every cell, declared or not."""
-        self._add(self._always, capability)
+    def always(self, capability: Capability, *, again: bool = False) -> None:
+        """Bind `capability` for every cell, declared or not; `again` takes the place of one of that name."""
+        with self._lock:
+            if again:
+                self._always.pop(capability.name, None)
+            self._add(self._always, capability)
 
     def gated(self, capability: Capability) -> None:
         """Bind `capability` only for cells that declare it; the others get its stubs."""
@@ -174,8 +184,15 @@ class Registry:
         """Return the capabilities a cell with these declarations may use: the second wall asks at every call."""
         return frozenset(self._always) | frozenset(declared)
 
-    def bind(self, cell: CellRef, declared: Iterable[str]) -> Bindings:
+    def bind(
+        self, cell: CellRef, declared: Iterable[str], wanted: Mapping[str, int] = MappingProxyType({})
+    ) -> Bindings:
         """Return what one cell gets: what is always bound, what it declared, and stubs for all else.
+
+        Args:
+            cell: who it is for.
+            declared: the capabilities in its manifest.
+            wanted: what its module imports, see `ext.Linker.wanted`.
 
         Raises:
             LoadError: it declares a capability nobody offers; the nearest name is in the message.
@@ -185,7 +202,7 @@ class Registry:
         for name in sorted(names):
             if self.find(name) is None:
                 raise LoadError(cell.name, self._unknown(cell.name, name))
-        bindings = Bindings(lambda bindings: self._bind_rest(bindings, cell))
+        bindings = Bindings(lambda bindings: self._bind_rest(bindings, cell), wanted)
         for capability in self.capabilities:
             declares = capability.name in self._always or capability.name in names
             self._bind(bindings, capability, cell, declared=declares)

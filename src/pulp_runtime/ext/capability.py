@@ -21,6 +21,15 @@ MAX_WORDS = 12
 class Linker(Protocol):
     """Binds host functions for one cell that is being loaded."""
 
+    @property
+    def wanted(self) -> Mapping[str, int]:
+        """How many i32 parameters the cell's module gives each function that it imports from `pulp`, by name.
+
+        What the module was built against shows here: where versions of one function differ in their parameters,
+        this tells which codes and shapes its other functions are expected to have (design §5). A name that is
+        missing is not imported; one that is imported twice has the larger number. Empty for a cell without a module.
+        """
+
     def define(self, name: str, words: int, function: Callable[..., int], *, blocking: bool = False) -> None:
         """Bind import `name` of module `pulp` to `function(guest, word, …) -> code`.
 

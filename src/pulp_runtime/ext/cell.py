@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
@@ -87,3 +88,6 @@ class Guest(Protocol):
 
     def seconds_left(self) -> float:
         """Seconds until the current call's deadline; a blocking host function waits no longer."""
+
+    def blocking(self) -> AbstractContextManager[None]:
+        """Let another cell have the worker inside: for a function that seldom waits and is not declared `blocking`."""

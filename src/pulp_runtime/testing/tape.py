@@ -11,7 +11,7 @@ One argument is written bare, several with their names; an answer that was deliv
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pulp_runtime.errors import Errno, HostError
@@ -123,8 +123,14 @@ class _Recording:
         self._tape: Final = tape
         self._capability: Final = capability
 
+    @property
+    def wanted(self) -> Mapping[str, int]:
+        """See `ext.Linker.wanted`."""
+        return self._linker.wanted
+
     def define(self, name: str, words: int, function: Callable[..., int], *, blocking: bool = False) -> None:
         """See `ext.Linker.define`."""
-        known = self._capability.functions.get(name)
-        shape = shape_of(known) if known is not None and known.words == words else None
+        functions = self._capability.functions.values()
+        known = next((function for function in functions if (function.name, function.words) == (name, words)), None)
+        shape = None if known is None else shape_of(known)
         self._linker.define(name, words, self._tape.wrap(name, shape, function), blocking=blocking)
