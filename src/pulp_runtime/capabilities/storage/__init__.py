@@ -1,0 +1,1 @@
+"""What a cell keeps: files, tables, keys and values."""
