@@ -101,6 +101,10 @@ class ListenError(PulpError):
     """The host cannot bind an address."""
 
 
+class OperationFailed(PulpError):
+    """An operation on a running cell that was not carried out; what ran before goes on."""
+
+
 class CellError(PulpError):
     """Trouble that is one cell's alone.
 

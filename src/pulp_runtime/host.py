@@ -21,11 +21,13 @@ from pulp_runtime._kernel.events import Events
 from pulp_runtime._kernel.fleet import HALT_SECONDS, Fleet
 from pulp_runtime._kernel.hooks import contained, set_up, tear_down
 from pulp_runtime._kernel.modules import default_cache
+from pulp_runtime._kernel.operations import Operations
 from pulp_runtime._kernel.registry import Registry
 from pulp_runtime._kernel.runner import Runner
 from pulp_runtime._kernel.selection import select
 from pulp_runtime.background import LoopThread
 from pulp_runtime.capabilities.catalog import ALWAYS, BUILT_IN
+from pulp_runtime.control.protocol import CellEntry
 from pulp_runtime.errors import CallRefused, ExtensionError, PulpError
 from pulp_runtime.ext import Capability, Endpoint, Posted, Services, SetupEnv, StepEvent
 from pulp_runtime.ext import all as registered
@@ -104,6 +106,8 @@ class Host:
         self._tasks: Final[list[asyncio.Task[None]]] = []
         self._endpoints: Final[list[Endpoint]] = []
         self._fleet: Fleet | None = None
+        self._operations: Operations | None = None
+        self._started = False
         self._thread: LoopThread | None = None
         self.finished = True
         """Whether every thread has ended; False only after `stop`, when a guest could not be stopped in time."""
@@ -119,8 +123,9 @@ class Host:
         for spec in self.specs:
             self._announce(spec)
         self._fleet = fleet = Fleet(self._order, self._registry, workers=self._workers, cache=self._cache)
+        self._operations = Operations(fleet, lambda names: self._set_up(fleet, names))
         try:
-            self._set_up(fleet)
+            self._set_up(fleet, (name for spec in self.specs for name in spec.capabilities))
             if not await fleet.start():
                 raise StartError("all cells failed to start")
         except StartError:
@@ -132,7 +137,11 @@ class Host:
         except BaseException:
             await self.stop()
             raise
-        for capability in self._declared:
+        self._started = True
+        self._poll_all(self._declared, fleet)
+
+    def _poll_all(self, capabilities: Iterable[Capability], fleet: Fleet) -> None:
+        for capability in capabilities:
             if capability.poll is not None:
                 self._spawn(self._poll(capability, fleet))
 
@@ -148,13 +157,16 @@ class Host:
             consumes=spec.consumes,
         )
 
-    def _set_up(self, fleet: Fleet) -> None:
-        names = dict.fromkeys(name for spec in self.specs for name in spec.capabilities)
-        found = [(name, self._registry.find(name)) for name in names]
+    def _set_up(self, fleet: Fleet, names: Iterable[str]) -> None:
+        """Set up the capabilities with these names that are not set up yet."""
+        there = {capability.name for capability in self._declared}
+        found = [self._registry.find(name) for name in dict.fromkeys(names) if name not in there]
         # A name nobody offers fails the cells that declare it, when they are loaded; the others run.
-        declared = [capability for _name, capability in found if capability is not None]
+        declared = [capability for capability in found if capability is not None]
         set_up([(capability, self._env(capability, fleet)) for capability in declared])
         self._declared.extend(declared)
+        if self._started:
+            self._poll_all(declared, fleet)
 
     def _env(self, capability: Capability, fleet: Fleet) -> SetupEnv:
         return SetupEnv(
@@ -200,6 +212,7 @@ class Host:
         end = time.monotonic() + self._grace
         for task in self._tasks:
             task.cancel()
+        self._started = False
         fleet, self._fleet = self._fleet, None
         if fleet is not None:
             await fleet.drain(end - HALT_SECONDS)
@@ -262,6 +275,32 @@ class Host:
             name: CellStatus(runner.state.value, runner.reason, runner.calls, runner.restarts)
             for name, runner in self._runners().items()
         }
+
+    def cells(self) -> tuple[CellEntry, ...]:
+        """Return what the control socket tells of each cell. From any thread."""
+        return tuple(
+            CellEntry(
+                name=name,
+                state=runner.state.value,
+                steps=runner.calls,
+                reason=runner.reason,
+                restarts=runner.restarts,
+                version=runner.spec.version,
+                waiting=len(runner.mailbox),
+            )
+            for name, runner in self._runners().items()
+        )
+
+    @property
+    def operations(self) -> Operations:
+        """Stop, start, restart, reload and roll back single cells. Its coroutines belong to the host's loop.
+
+        Raises:
+            StartError: the host does not run.
+        """
+        if self._operations is None or self._fleet is None:
+            raise StartError("the host does not run")
+        return self._operations
 
     def __enter__(self) -> Self:
         """Start on an event loop of its own, in a thread, for programs that have none."""

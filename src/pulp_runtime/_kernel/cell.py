@@ -54,6 +54,7 @@ class Cell(Asking):
         log: Log | None = None,
         blocking: Blocking = nullcontext,
         lines: LineLog | None = None,
+        wasm: bytes | None = None,
     ) -> Cell:
         """Read, check, compile, bind and start a cell's module; `init` is the caller's next step.
 
@@ -65,6 +66,7 @@ class Cell(Asking):
             log: where it and its extensions log.
             blocking: makes the context in which its host functions may wait.
             lines: where its output goes; its log by default.
+            wasm: the module's bytes, from `load.read_wasm`; read anew by default.
 
         Raises:
             LoadError: the file cannot be read or is not a cell; the message names it and the fix.
@@ -84,6 +86,7 @@ class Cell(Asking):
                 cell_ref(spec, cell_id or spec.name, log, lines),
                 blocking,
                 lines,
+                wasm,
             )
         except BaseException:
             if own is not None:

@@ -15,19 +15,18 @@ class Events:
 
     Args:
         capability: whose events.
-        runners: the cells that declare it, by event target.
+        runners: the cells that declare it, by event target; looked at for every event.
     """
 
     def __init__(self, capability: Capability, runners: Mapping[str, Runner]) -> None:
         self._runners: Final = runners
-        self._mailboxes: Final = {target: runner.mailbox for target, runner in runners.items()}
         self._finalize: Final = capability.finalize or _nothing
 
     def post(self, event: StepEvent) -> Posted:
         """Hand an event to its cell, or to every cell that declares the capability when it names none."""
         if event.cell_id:
-            mailbox = self._mailboxes.get(event.cell_id)
-            return Posted.CLOSED if mailbox is None else mailbox.post(event, self._finalize)
+            runner = self._runners.get(event.cell_id)
+            return Posted.CLOSED if runner is None else runner.mailbox.post(event, self._finalize)
         return self._broadcast(event)
 
     def _broadcast(self, event: StepEvent) -> Posted:

@@ -16,8 +16,10 @@ from pulp_runtime._kernel.policy import State
 from pulp_runtime._kernel.registry import Registry
 from pulp_runtime._kernel.runner import Runner
 from pulp_runtime._kernel.siblings import Siblings
+from pulp_runtime._kernel.versions import Version
 from pulp_runtime.abi.config import encode_config
 from pulp_runtime.errors import PulpError
+from pulp_runtime.ext import Capability
 from pulp_runtime.log import Log
 from pulp_runtime.manifest.cell import CellSpec
 
@@ -31,11 +33,13 @@ class Fleet:
     Attributes:
         order: the cells, each after those it depends on.
         runners: by cell name; all there from the start.
+        versions: what was loaded last, by cell name.
+        previous: what ran before that, by cell name.
         finished: whether every thread has ended; False only after `close`, when a guest could not be ended.
     """
 
     def __init__(self, order: Sequence[CellSpec], registry: Registry, *, workers: int, cache: Path | None) -> None:
-        self.order: Final = order
+        self.order: Final = list(order)
         self.finished = True
         self._registry: Final = registry
         self._log: Final = Log("pulp")
@@ -43,13 +47,17 @@ class Fleet:
         self.dispatcher: Final = Dispatcher(asyncio.get_running_loop(), workers)
         self._engine: Final = Engine(cache, on_tick=self.dispatcher.tend)
         self.runners: Final[Mapping[str, Runner]] = {spec.name: self._runner(spec) for spec in order}
-        registry.always(Siblings(self.runners, self.dispatcher.turning).capability(), again=True)
+        self._siblings: Final = Siblings(self.runners, self.dispatcher.turning)
+        registry.always(self._siblings.capability(), again=True)
+        self._receivers: Final[dict[str, dict[str, Runner]]] = {}
+        self.versions: Final[dict[str, Version]] = {}
+        self.previous: Final[dict[str, Version]] = {}
 
     def _runner(self, spec: CellSpec) -> Runner:
         log = Log("pulp", cell=spec.name)
         return Runner(
             spec,
-            lambda: self._load(spec, log),
+            lambda: self._load(spec.name, log),
             self.dispatcher.lane(spec.name, dedicated=spec.dedicated_thread),
             ready=self.dispatcher.ready,
             flush=self.dispatcher.flush,
@@ -57,9 +65,20 @@ class Fleet:
             log=log,
         )
 
-    def receivers(self, capability: str) -> dict[str, Runner]:
-        """Return the cells that declare a capability, by event target."""
-        return {spec.name: self.runners[spec.name] for spec in self.order if capability in spec.capabilities}
+    def receivers(self, capability: str) -> Mapping[str, Runner]:
+        """Return the cells that declare a capability, by event target; a view that follows reloads."""
+        if capability not in self._receivers:
+            self._receivers[capability] = {}
+            self._count_receivers()
+        return self._receivers[capability]
+
+    def _count_receivers(self) -> None:
+        for capability, cells in self._receivers.items():
+            for name, runner in self.runners.items():
+                if capability in runner.spec.capabilities:
+                    cells[name] = runner
+                else:
+                    cells.pop(name, None)
 
     async def start(self) -> bool:
         """Start every cell as soon as those it depends on are ready; answer whether any is, when all have settled."""
@@ -81,14 +100,19 @@ class Fleet:
             await self._moved.wait()
             self._moved.clear()
 
-    def _load(self, spec: CellSpec, log: Log) -> Cell:
-        """Load and initialise a cell, on a worker; on a restart, drop first what its predecessor owned."""
-        runner = self.runners[spec.name]
+    def _load(self, name: str, log: Log) -> Cell:
+        """Load and initialise a cell, on a worker; on a restart, drop first what its predecessor owned.
+
+        What runs again is the version that ran, also when the files have changed since.
+        """
+        runner = self.runners[name]
+        spec = runner.spec
         phase = "" if runner.state is State.LOADING else "re-instantiate: "
         if phase:
             self._teardown_cell(spec)
         try:
-            cell = Cell.load(spec, self._registry, engine=self._engine, log=log, blocking=runner.lane.blocking)
+            version = self.versions.get(name) or Version.read(spec)
+            cell = self.instance(version, log)
         except PulpError as error:
             self._tell(log, spec, f"{phase}load failed", error)
             raise
@@ -99,9 +123,22 @@ class Fleet:
             cell.close()
             self._teardown_cell(spec)
             raise
+        self.versions[name] = version
         log.info("init complete")
         log.info("cell ready", version=spec.version, capabilities=spec.capabilities, depends_on=spec.depends_on)
         return cell
+
+    def instance(self, version: Version, log: Log | None = None) -> Cell:
+        """Load an instance of a version; raise as `Cell.load` does."""
+        blocking = self.runners[version.spec.name].lane.blocking
+        return Cell.load(
+            version.spec,
+            self._registry,
+            engine=self._engine,
+            log=log or Log("pulp", cell=version.spec.name),
+            blocking=blocking,
+            wasm=version.wasm,
+        )
 
     def _tell(self, log: Log, spec: CellSpec, message: str, error: PulpError) -> None:
         if self._engine.halted.is_set():
@@ -140,13 +177,51 @@ class Fleet:
     def _shut_down(self) -> None:
         """Run each cell's probes and `pulp_shutdown`, dependents first, and close it."""
         for spec in reversed(self.order):
-            runner = self.runners[spec.name]
-            if runner.cell is not None:
-                self._farewell(runner.cell, runner.log)
-                self._teardown_cell(spec)
-            runner.finish()
+            self.dismiss(self.runners[spec.name])
 
-    def _farewell(self, cell: Cell, log: Log) -> None:
+    def dismiss(self, runner: Runner) -> None:
+        """Let a cell that has retired say goodbye; drop what it owns and finalize what waited for it."""
+        cell = runner.let_go()
+        if cell is not None:
+            self.farewell(cell)
+            self._teardown_cell(runner.spec)
+        runner.finish()
+
+    def compiled(self, spec: CellSpec) -> Version:
+        """Read a version and compile its module; loading it takes no time then.
+
+        Raises:
+            LoadError: it cannot be read, or is no module.
+        """
+        version = Version.read(spec)
+        self._engine.modules.load(spec.name, spec.wasm_path, version.wasm)
+        return version
+
+    def capabilities(self, *specs: CellSpec) -> list[Capability]:
+        """Return the capabilities that any of these manifests declares."""
+        names = dict.fromkeys(name for spec in specs for name in spec.capabilities)
+        return [found for name in names if (found := self._registry.find(name)) is not None]
+
+    def adopted(self, version: Version, old: Version | None) -> None:
+        """Note that another version of a cell runs now."""
+        name = version.spec.name
+        self.versions[name] = version
+        if old is not None and old is not version:
+            self.previous[name] = old
+        self.order[[spec.name for spec in self.order].index(name)] = version.spec
+        self._count_receivers()
+        self._siblings.forget()
+
+    async def settled(self, runner: Runner) -> State:
+        """Wait until a cell that is being started is ready or has failed; return which."""
+        while runner.state in (State.LOADING, State.RESTARTING):
+            await self._moved.wait()
+            self._moved.clear()
+        return runner.state
+
+    def farewell(self, cell: Cell) -> None:
+        """Run a cell's probes and `pulp_shutdown`, and close it."""
+        log = self.runners[cell.name].log
         try:
             if not cell.spent:
                 if (last := cell.probe_last_call()) is not None:

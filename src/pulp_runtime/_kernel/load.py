@@ -38,9 +38,10 @@ def instantiate(
     ref: CellRef,
     blocking: Blocking,
     lines: LineLog | None,
+    wasm: bytes | None = None,
 ) -> Instance:
     """Return a started instance of a cell's module; see `Cell.load` for arguments and errors."""
-    module = engine.modules.load(spec.name, spec.wasm_path, _read_wasm(spec))
+    module = engine.modules.load(spec.name, spec.wasm_path, read_wasm(spec) if wasm is None else wasm)
     memory = check_exports(spec.name, spec.wasm_path, module, spec.max_memory_pages)
     wanted = wanted_words(module)
     bindings = registry.bind(ref, spec.capabilities, wanted) if registry is not None else Bindings(wanted=wanted)
@@ -59,8 +60,12 @@ def instantiate(
     )
 
 
-def _read_wasm(spec: CellSpec) -> bytes:
-    """Return the module's bytes, which are the ones that were checked against the manifest's digest."""
+def read_wasm(spec: CellSpec) -> bytes:
+    """Return the module's bytes, which are the ones that were checked against the manifest's digest.
+
+    Raises:
+        LoadError: the file cannot be read, or hashes to something else than the manifest says.
+    """
     try:
         with open_regular(spec.wasm_path) as file:
             data = file.read(MAX_MODULE_BYTES + 1)  # one too many is refused with the rest of what is no module

@@ -57,8 +57,8 @@ class Mailbox:
     )
 
     def __init__(self, limits: Limits, ready: Callable[[], None], progress: Callable[[], int] = lambda: 0) -> None:
-        self._capacity: Final = limits.mailbox_events
-        self._message_bytes: Final = limits.message_bytes
+        self._capacity = limits.mailbox_events
+        self._message_bytes = limits.message_bytes
         self._ready: Final = ready
         self._progress: Final = progress
         self._events: Final[deque[Delivery]] = deque()
@@ -66,6 +66,11 @@ class Mailbox:
         self._closed = False
         self._scheduled = False
         self._held = 0
+
+    def limit(self, limits: Limits) -> None:
+        """Hold as much as other limits say; what waits already stays."""
+        self._capacity = limits.mailbox_events
+        self._message_bytes = limits.message_bytes
 
     def __len__(self) -> int:
         return len(self._events)

@@ -11,6 +11,7 @@ Everything that touches the cell happens in a turn, on one worker at a time: loa
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -57,7 +58,7 @@ class Runner:
         changed: Callable[[Runner], None],
         log: Log,
     ) -> None:
-        self.spec: Final = spec
+        self.spec = spec
         self.log: Final = log
         self.lane: Final = lane
         self.state = State.LOADING
@@ -71,7 +72,8 @@ class Runner:
         self._changed: Final = changed
         self._cell: Cell | None = None
         self._history: tuple[float, ...] = ()
-        self._limits: Final = spec.limits
+        self._limits = spec.limits
+        self._jobs: Final[deque[Callable[[], None]]] = deque()
         self._left: list[Delivery] = []
         self._pause = 0.0
         self._batch = 1
@@ -140,6 +142,32 @@ class Runner:
         cell = self._cell
         return cell is not None and cell.computes()
 
+    def between(self, job: Callable[[], None]) -> None:
+        """Run `job`, which must not raise, on a worker of the cell between two events, whatever its state."""
+        self._jobs.append(job)
+        self._replace()
+
+    def adopt(self, cell: Cell) -> Cell | None:
+        """Go on with another instance, maybe of another version; return the old one. Only in a job."""
+        old, self._cell = self._cell, cell
+        self.spec = cell.spec
+        self._limits = cell.spec.limits
+        self.mailbox.limit(self._limits)
+        self.calls = 0
+        self._pause = 0.0
+        self.due = None if self.spec.tick_ms == 0 else time.monotonic()
+        self._history = ()
+        self.mailbox.open()
+        self.state, self.reason = State.READY, ""
+        self._changed(self)
+        return old
+
+    def give_up(self, reason: str) -> Cell | None:
+        """Have no instance any more, and be `failed`; return the one there was. Only in a job."""
+        old, self._cell = self._cell, None
+        self._settle(Signal.START_FAILED, reason)
+        return old
+
     def abandon(self, reason: str) -> None:
         """Give up on a cell that was never started."""
         self._settle(Signal.START_FAILED, reason)
@@ -154,6 +182,18 @@ class Runner:
         self._left = self.mailbox.close()
         self._settle(Signal.STOP, "")
 
+    def let_go(self) -> Cell | None:
+        """Return the instance, which is the caller's to close from now on."""
+        cell, self._cell = self._cell, None
+        return cell
+
+    def revive(self) -> None:
+        """Load the cell again, after it was stopped, went down or failed."""
+        self.state, self.reason = State.LOADING, ""
+        self._history = ()
+        self.mailbox.open()
+        self.start()
+
     def finish(self) -> None:
         """Finalize what was left when the cell retired."""
         left, self._left = self._left, []
@@ -164,6 +204,8 @@ class Runner:
     def turn(self) -> None:
         """Load, restart or step the cell; then rest, or ask for another turn."""
         try:
+            while self._jobs:
+                self._jobs.popleft()()
             if self.state is State.READY:
                 self._serve()
             elif self.state not in (State.LOADING, State.RESTARTING):
@@ -171,7 +213,8 @@ class Runner:
             elif self._is_due():
                 self._bring_up()
         finally:  # whatever a host function raised: the next turn must come
-            if not self.mailbox.rest(serving=self.state is State.READY):
+            resting = self.mailbox.rest(serving=self.state is State.READY)
+            if not resting or (self._jobs and self.claim()):
                 self.lane.ready(self)
             self.lane.arm(self)
             self._flush()

@@ -226,6 +226,18 @@ class RouteTable:
             raise RouteInvalid(f"{owner} has {ROUTES_PER_OWNER} routes already; {method} {pattern[:80]} is one more")
         return RouteTable((*self._routes, new))
 
+    def route(self, method: str, pattern: str, owner: str) -> Route:
+        """Return the route that `add` with these arguments left in this table.
+
+        Raises:
+            LookupError: there is none.
+        """
+        wanted = Route(method.strip().upper(), pattern, owner)
+        for route in self._routes:
+            if (route.method, route.owner, route.shape) == (wanted.method, owner, wanted.shape):
+                return route
+        raise LookupError(pattern)
+
     def without(self, owner: str) -> RouteTable:
         """Return a table without this owner's routes."""
         return RouteTable(route for route in self._routes if route.owner != owner)

@@ -16,7 +16,11 @@ _Command = Callable[..., Any]
 
 def run(arguments: list[str]) -> None:
     """Run the verb that comes first, or the flags of a host."""
-    if arguments and (arguments[0] in _verbs.commands or arguments[0].lstrip("-") == "version"):
+    if arguments and arguments[0] == "ctl":
+        from pulp_runtime.cli.ctl import ctl  # what serves needs none of it
+
+        ctl.main(arguments[1:], prog_name="pulp ctl")
+    elif arguments and (arguments[0] in _verbs.commands or arguments[0].lstrip("-") == "version"):
         _verbs.main(["--version"] if arguments[0].startswith("-") else arguments, prog_name="pulp")
     else:
         _host.main(arguments, prog_name="pulp")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 GC_ALLOCATIONS: Final = 20_000
 """How many containers more are made before Python looks for cycles; a request makes a dozen and no cycle."""
+_LOOK_SECONDS: Final = 0.25
 ONE_SIGNAL_SECONDS: Final = 0.2
 """A signal this soon after another is the same one: `timeout` and many a shell send it to the process and its group."""
 
@@ -127,10 +129,31 @@ class _Serving:
             gc.freeze()
             gc.set_threshold(GC_ALLOCATIONS)
             gc.enable()
-            await stop
-            await host.stop()
+            await self._until_stopped(host, stop)
         self._log.info("pulp exit clean")
         return EXIT_OK
+
+    async def _until_stopped(self, host: Host, stop: asyncio.Future[Any]) -> None:
+        """Serve until a signal comes, or every cell was stopped through the control socket."""
+        from pulp_runtime.control.protocol import socket_path  # not before the host answers its clients
+        from pulp_runtime.control.server import ControlServer
+        from pulp_runtime.control.tail import Tail
+        from pulp_runtime.control.verbs import Verbs
+
+        tail = Tail()
+        logging.getLogger("pulp").addHandler(tail)
+        control = ControlServer(socket_path(), Verbs(host, tail), tail)
+        await control.start()
+        try:
+            while not stop.done():
+                await asyncio.wait({stop}, timeout=_LOOK_SECONDS)
+                if host.operations.all_stopped:
+                    self._log.info("all cells shut down via control socket; exiting")
+                    stop.cancel()
+                    break
+        finally:
+            await host.stop()
+            await control.stop()
 
     def _report(self, error: PulpError) -> None:
         if isinstance(error.__cause__, HookFailed):

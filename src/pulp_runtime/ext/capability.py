@@ -59,6 +59,10 @@ class Capability:
         finalize: `finalize(id)`: the event with this id has been dealt with, answered or not. On any worker
             thread, exactly once for each accepted event.
         teardown_cell: `teardown_cell(cell_id)`: drop what one cell owns; it may be loaded again afterwards.
+        swap_begin: `swap_begin(cell_id)`: another version of the cell is about to be loaded while what this one owns
+            stays, connections above all. A capability without it gets `teardown_cell` instead.
+        swap_end: `swap_end(cell_id, adopted)`: that version runs now, and what only the old one had asked for goes;
+            or it was not adopted, and what it had asked for goes.
         teardown_scope: `teardown_scope(scope)`: drop what one application instance owns.
         provider: stable identity of the implementation, normally its module; tells two of one name apart.
         functions: the host functions by import name, an older version of one by `name/words`; fills `register` and
@@ -73,6 +77,8 @@ class Capability:
     poll: Callable[[], StepEvent | None] | None = None
     finalize: Callable[[int], None] | None = None
     teardown_cell: Callable[[str], None] | None = None
+    swap_begin: Callable[[str], None] | None = None
+    swap_end: Callable[[str, bool], None] | None = None
     teardown_scope: Callable[[Any], None] | None = None
     provider: str = ""
     functions: Mapping[str, HostFunction] = field(default_factory=dict)
@@ -90,7 +96,8 @@ class Capability:
         Args:
             name: the capability's name.
             owner: methods marked with `@host_function` become imports under their own names; methods called
-                `setup`, `teardown`, `poll`, `finalize`, `teardown_cell` and `teardown_scope` become the hooks.
+                `setup`, `teardown`, `poll`, `finalize`, `teardown_cell`, `swap_begin`, `swap_end` and `teardown_scope`
+                become the hooks.
                 A method `setup_cell(cell)`, the counterpart of `teardown_cell`, runs first in `register`: the place
                 to read the cell's settings, and to refuse its load.
             provider: identity of the implementation; the module that defines the object's class by default.
@@ -129,7 +136,7 @@ class Capability:
             linker.define(function.name, function.words, undeclared)
 
 
-HOOKS = ("setup", "teardown", "poll", "finalize", "teardown_cell", "teardown_scope")
+HOOKS = ("setup", "teardown", "poll", "finalize", "teardown_cell", "swap_begin", "swap_end", "teardown_scope")
 
 
 def undeclared(_guest: object, *_words: int) -> int:
