@@ -6,6 +6,7 @@ from pathlib import Path
 SOURCES = Path(__file__).parents[2] / "src" / "pulp_runtime"
 
 THREADS = {
+    "_net/dial_names.py": "lookups of names, which the system cannot be told to give up",
     "_kernel/lane.py": "workers, and cells with a thread of their own",
     "_kernel/ticker.py": "the epoch",
     "background.py": "a host's loop beside a program that has none",

@@ -1,0 +1,3 @@
+module fetch-proxy
+
+go 1.24
