@@ -73,6 +73,24 @@ class HTTPRegister(msgspec.Struct, kw_only=True, frozen=True):
     stream: bool = False
 
 
+class HTTPRespondStream(msgspec.Struct, kw_only=True, frozen=True):
+    """An answer whose body is the response to a fetch.
+
+    Attributes:
+        id: of the request.
+        stream_id: of the fetch.
+        status: see `HTTPResponse`, like the next two.
+        headers: or None.
+        cookies: or None.
+    """
+
+    id: U64 = 0
+    stream_id: U64 = 0
+    status: U32 = 0
+    headers: dict[str, str] | None = None
+    cookies: list[str] | None = None
+
+
 class HTTPListen(msgspec.Struct, kw_only=True, frozen=True):
     """A listener that a cell asks for.
 

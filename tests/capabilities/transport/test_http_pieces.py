@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from pulp_runtime.abi.http import HTTPBodyChunk, HTTPClosed, HTTPListen, HTTPRegister, HTTPResponse
+from pulp_runtime._net.dial_patience import DialFault
+from pulp_runtime.abi.http import HTTPBodyChunk, HTTPClosed, HTTPListen, HTTPRegister, HTTPRespondStream, HTTPResponse
 from pulp_runtime.capabilities.transport.pieces import HIGH_BYTES
 from pulp_runtime.errors import Errno
 from pulp_runtime.ext import CellRef
 
-from .test_http_inbound import ECHO, OTHER, Bench, code_of, on_a_bench
+from .test_http_inbound import ECHO, OTHER, Answer, Bench, code_of, on_a_bench
 
 
 @dataclass
@@ -446,5 +447,127 @@ def test_an_address_that_is_none_is_refused(addr: str, code: Errno) -> None:
 def test_an_address_that_is_taken_is_refused() -> None:
     async def test(bench: Bench) -> None:
         assert listen(bench, ECHO, bench.endpoints[0].address.removeprefix("http://")) == Errno.ENCODE
+
+    on_a_bench(test)
+
+
+# The response to a fetch ----------------------------------------------------------------------------------------------
+
+
+class Fetched:
+    """A fetch whose other end is a socket of the test's."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.theirs.setblocking(False)
+        self.broken = self.closed = False
+        self.total = 0
+
+    def read_now(self, most: int) -> bytes | None:
+        if self.broken:
+            raise DialFault("the connection was reset")
+        try:
+            data = self.theirs.recv(most)
+        except BlockingIOError:
+            return None
+        self.total += len(data)
+        return data
+
+    def fileno(self) -> int:
+        return self.theirs.fileno()
+
+    def close(self) -> None:
+        self.closed = True
+        self.theirs.close()
+
+
+def stream(bench: Bench, cell: CellRef, **reply: object) -> int:
+    return code_of(lambda: bench.inbound.http_respond_stream(cell, HTTPRespondStream(**reply)))
+
+
+async def streaming(bench: Bench) -> tuple[Fetched, Answer]:
+    """Return a fetch whose response a client is getting."""
+    bench.register(ECHO, "GET", "/")
+    fetched = Fetched()
+    bench.writers.append(fetched.ours)
+    number = bench.inbound._streams.add("echo", fetched)  # type: ignore[arg-type]
+    answer = await bench.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    request = await bench.request()
+    assert stream(bench, ECHO, id=request.id, stream_id=number, status=200, headers={"X-A": "1"}) == Errno.OK
+    bench.inbound.finalize(request.id)
+    assert b"X-A: 1\r\n" in await answer.reader.readuntil(b"\r\n\r\n")
+    assert stream(bench, ECHO, id=request.id, stream_id=number) == Errno.FAILED  # it has left the table
+    return fetched, answer
+
+
+def test_a_fetched_response_is_passed_on_as_it_comes() -> None:
+    async def test(bench: Bench) -> None:
+        fetched, answer = await streaming(bench)
+        for piece in (b"one", b"two!"):
+            fetched.ours.send(piece)
+            assert await answer.reader.readexactly(len(piece) + 5) == b"%x\r\n%s\r\n" % (len(piece), piece)
+        fetched.ours.close()
+        assert await answer.reader.read() == b"0\r\n\r\n"
+        assert fetched.closed
+
+    on_a_bench(test)
+
+
+def test_a_fetch_that_breaks_off_breaks_the_answer_off() -> None:
+    async def test(bench: Bench) -> None:
+        fetched, answer = await streaming(bench)
+        fetched.broken = True
+        fetched.ours.send(b"x")
+        try:
+            assert not (await answer.reader.read()).endswith(b"0\r\n\r\n")
+        except ConnectionResetError:
+            pass
+        assert fetched.closed
+
+    on_a_bench(test)
+
+
+def test_a_client_that_leaves_ends_the_fetch() -> None:
+    async def test(bench: Bench) -> None:
+        fetched, answer = await streaming(bench)
+        answer.writer.close()
+        while not fetched.closed:
+            await asyncio.sleep(0.001)
+
+    on_a_bench(test)
+
+
+def test_a_slow_client_holds_the_other_end_back() -> None:
+    async def test(bench: Bench) -> None:
+        fetched, answer = await streaming(bench)
+        answer.reader._transport.pause_reading()  # type: ignore[union-attr]
+        fetched.ours.setblocking(False)
+        sent = 0
+        stuck = 0
+        while stuck < 50:
+            try:
+                sent += fetched.ours.send(b"x" * 65_536)
+                stuck = 0
+            except BlockingIOError:
+                stuck += 1
+                await asyncio.sleep(0.005)
+        assert sent < 64_000_000
+        assert not fetched.closed
+        answer.writer.transport.abort()
+        while not fetched.closed:
+            await asyncio.sleep(0.001)
+
+    on_a_bench(test)
+
+
+def test_a_stream_for_a_request_that_does_not_wait_is_closed() -> None:
+    async def test(bench: Bench) -> None:
+        fetched = Fetched()
+        bench.writers.append(fetched.ours)
+        number = bench.inbound._streams.add("echo", fetched)  # type: ignore[arg-type]
+        assert stream(bench, OTHER, id=1, stream_id=number) == Errno.FAILED  # another cell's stream
+        assert not fetched.closed
+        assert stream(bench, ECHO, id=1, stream_id=number, status=200) == Errno.ENCODE
+        assert fetched.closed
 
     on_a_bench(test)
