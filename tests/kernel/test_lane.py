@@ -322,7 +322,8 @@ def test_a_thread_whose_guest_computes_on_and_on_steps_back_and_ends_with_its_tu
 
     def body() -> None:
         native.append(threading.get_native_id())
-        go_on.wait(GENEROUS_SECONDS)
+        while not go_on.is_set():
+            pass
 
     loop = Turn(body)
     loop.computing = True
@@ -331,8 +332,8 @@ def test_a_thread_whose_guest_computes_on_and_on_steps_back_and_ends_with_its_tu
     before = os.getpriority(os.PRIO_PROCESS, native[0])
     lane.tend(time.monotonic())
     assert os.getpriority(os.PRIO_PROCESS, native[0]) == before  # it has only just begun
-    lane.tend(time.monotonic() + 1.0)
-    assert os.getpriority(os.PRIO_PROCESS, native[0]) == 19
+    later = time.monotonic() + 1.0
+    assert eventually(lambda: lane.tend(later) or os.getpriority(os.PRIO_PROCESS, native[0]) == 19)
     go_on.set()
     assert loop.was_taken()
     following = Turn()
@@ -340,6 +341,22 @@ def test_a_thread_whose_guest_computes_on_and_on_steps_back_and_ends_with_its_tu
     assert following.was_taken()
     assert following.threads != loop.threads
     assert eventually(lambda: threads_of(lane) == 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
+def test_a_thread_that_waits_for_the_interpreter_is_not_taken_for_one_that_computes(make: Callable[..., Lane]) -> None:
+    """Were it sent back, it would hold up everybody once it has the interpreter's lock."""
+    lane = make()
+    go_on = threading.Event()
+    turn = Turn(lambda: go_on.wait(GENEROUS_SECONDS) and None)
+    turn.computing = True  # it has not called the host either
+    lane.ready(turn)
+    assert eventually(lambda: bool(lane._turns))
+    for look in range(20):
+        lane.tend(time.monotonic() + 1.0 + 0.005 * look)
+    assert not lane._behind
+    go_on.set()
+    assert turn.was_taken()
 
 
 def test_a_thread_whose_guest_calls_the_host_keeps_its_priority(make: Callable[..., Lane]) -> None:

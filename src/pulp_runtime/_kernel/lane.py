@@ -30,6 +30,8 @@ STACK_BYTES: Final = 32 * 1024 * 1024
 """Of a worker: a chain of calls from cell to cell stands on one. Only what is used takes memory."""
 _roomy_stacks: Final = threading.Lock()  # the size is the process's, and must not change under another start
 LOWEST: Final = 19
+LOOKS: Final = 3
+BUSY_SHARE: Final = 0.3
 _PER_THREAD: Final = sys.platform == "linux"  # elsewhere a priority is the whole process's
 
 
@@ -58,6 +60,7 @@ class Lane:
         self._turns: Final[dict[int, tuple[float, Turn]]] = {}
         self._blocked: Final[set[int]] = set()
         self._behind: Final[set[int]] = set()
+        self._computing: dict[int, tuple[float, float, int]] = {}
         self._closed = False
         self._short_at = 0.0
         for _ in range(size):
@@ -98,15 +101,28 @@ class Lane:
             held = sum(now - since > LONG_TURN_SECONDS for since, _turn in list(self._turns.values()))
             if held == len(self._turns):
                 self._start()
-        for thread, (since, turn) in list(self._turns.items()):
-            if now - since > LONG_TURN_SECONDS and thread not in self._behind and turn.computes():
-                self._step_back(thread)
+        if _PER_THREAD:
+            self._look_for_computing(now)
 
-    def _step_back(self, ident: int) -> None:
+    def _look_for_computing(self, now: float) -> None:
+        """Have those threads step back that have only been computing, for several looks in a row."""
+        seen = {}
+        natives = {thread.ident: thread.native_id for thread in list(self._threads)}
+        for thread, (since, turn) in list(self._turns.items()):
+            if now - since > LONG_TURN_SECONDS and thread not in self._behind:
+                used = _cpu_seconds(natives.get(thread) or 0)
+                before, at, looks = self._computing.get(thread, (used, now, 0))
+                # Who waits for the GIL has not called the host either, but has not used the processor.
+                busy = turn.computes() and used - before > BUSY_SHARE * (now - at)
+                seen[thread] = (used, now, looks + 1 if busy else 0)
+        self._computing = seen
+        for thread, (_used, _at, looks) in seen.items():
+            native = natives.get(thread)
+            if looks >= LOOKS and native is not None:
+                self._step_back(thread, native)
+
+    def _step_back(self, ident: int, native: int) -> None:
         """Have a thread computing for a guest give way to every other one."""
-        native = next((thread.native_id for thread in list(self._threads) if thread.ident == ident), None)
-        if native is None or not _PER_THREAD:
-            return
         self._behind.add(ident)
         try:
             os.setpriority(os.PRIO_PROCESS, native, LOWEST)
@@ -178,3 +194,15 @@ class Lane:
         if len(self._threads) <= self._size or self._waiting.idle < self._size:
             return False
         return time.monotonic() - self._short_at >= SURPLUS_SECONDS
+
+
+def _cpu_seconds(native: int) -> float:
+    """Return the processor time a thread has used; 0 when it is gone.
+
+    The clock's number is made of the thread's as the kernel does it: asking the thread library, as Python would,
+    reads memory of a thread that may just have ended.
+    """
+    try:
+        return time.clock_gettime((~native << 3) | 6)  # 4: of one thread, 2: as the scheduler counts
+    except OSError:
+        return 0.0
