@@ -25,6 +25,7 @@ is found by whole equality (there is no prefix to guess along) and is never logg
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Final
 
@@ -122,6 +123,7 @@ class HeaderBlock:
         connection: the tokens of Connection, in lower case.
         upgrade: the Upgrade header in lower case, "" if there is none.
         size: bytes of the block as it came.
+        repeated: further values of names that came more than once, in order.
         neutral: the block says nothing about framing, protocol or the
             connection's end, so that it means the same after any line.
     """
@@ -136,6 +138,7 @@ class HeaderBlock:
         "keep_alive",
         "neutral",
         "packed_fields",
+        "repeated",
         "size",
         "upgrade",
     )
@@ -148,13 +151,14 @@ class HeaderBlock:
         """
         self.size = size
         self.fields: dict[str, str] = {}
+        self.repeated: dict[str, list[str]] = {}
         ours: dict[str, list[bytes]] = {}
         for raw_name, raw_value in pairs:
             our_name, name = _names.get(raw_name) or _learn(raw_name)
             value = raw_value.strip(b" \t")
             text = value.decode("ascii") if value.isascii() else _text(value)
-            if name:
-                self.fields.setdefault(name, text)
+            if name and self.fields.setdefault(name, text) is not text:
+                self.repeated.setdefault(name, []).append(text)
             if our_name:
                 ours.setdefault(our_name, []).append(value)
         self.packed_fields = encode_str_map(self.fields)
@@ -165,6 +169,13 @@ class HeaderBlock:
         self.keep_alive = False if "close" in tokens else True if "keep-alive" in tokens else None
         self.upgrade = b", ".join(ours.get("upgrade", ())).decode("latin-1").lower()
         self.neutral = not ours and tokens <= {"keep-alive"}
+
+    def with_fields(self, fields: dict[str, str]) -> HeaderBlock:
+        """Return a block that says the same about framing, with other fields for the application."""
+        other = copy.copy(self)
+        other.fields, other.repeated = fields, {}
+        other.packed_fields = encode_str_map(fields)
+        return other
 
 
 class HeadParser:
@@ -190,13 +201,20 @@ class HeadParser:
                 for what is too long, 417 for an unknown Expect.
         """
         first, _, rest = head.partition(b"\r\n")
-        line = self.lines.get(first)
+        line = self.line(first)
         block = self.blocks.get(rest)
-        if line is None:
-            line = self._new_line(first)
         if block is None:
             block = self._new_block(rest, len(first) + 2, line.minor)
         return line, block
+
+    def line(self, first: bytes) -> RequestLine:
+        """Read a request line, without its CRLF.
+
+        Raises:
+            RequestFault: 400 or 414.
+        """
+        line = self.lines.get(first)
+        return line if line is not None else self._new_line(first)
 
     def _new_line(self, first: bytes) -> RequestLine:
         """Read a request line, and keep it if any block may follow it."""

@@ -15,6 +15,7 @@ ones are refused, because they would announce a second answer that never comes.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable, Mapping
 from enum import Enum
@@ -91,6 +92,15 @@ class RenderedFields:
             lines = (line.partition(b": ") for line in self.head.split(b"\r\n")[1:-1])
             self._pairs = tuple((name.lower(), value) for name, _, value in lines)
         return self._pairs
+
+    def with_line(self, name: bytes, value: bytes) -> RenderedFields:
+        """Return the same with a header line of ours, in the place of any of that name; both are known to be fine."""
+        other = copy.copy(self)
+        lines = self.head.split(b"\r\n")[:-1]
+        kept = [line for line in lines if not line.startswith(name + b": ")]
+        other.head = b"".join(line + b"\r\n" for line in (*kept, name + b": " + value))
+        other._pairs = None
+        return other
 
     @property
     def bodiless(self) -> bool:

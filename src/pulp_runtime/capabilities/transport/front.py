@@ -18,20 +18,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import fields
-from typing import Any, Final, cast
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from pulp_runtime._net import answers
 from pulp_runtime._net.answers import Answer
+from pulp_runtime._net.dial_own import OwnListeners
 from pulp_runtime._net.exchange import BodyPlan, Request
 from pulp_runtime._net.head import HeaderBlock, RequestLine
 from pulp_runtime._net.listener import Listener
-from pulp_runtime._net.routes import Match, RouteTable
+from pulp_runtime._net.routes import Match, Route, RouteConflict, RouteTable
 from pulp_runtime._net.settings import HttpSettings
-from pulp_runtime.errors import ExtensionError, ListenError
+from pulp_runtime.capabilities.transport.listener_settings import listener_settings
+from pulp_runtime.errors import ExtensionError, ListenError, PulpError
 from pulp_runtime.ext import Endpoint, SetupEnv
+
+if TYPE_CHECKING:
+    from pulp_runtime._net.tls import Certificate
+    from pulp_runtime.capabilities.transport.access import Access
 
 #: What a route leads to.
 HTTP: Final = "http"
@@ -83,6 +86,13 @@ class Door:
         return any(route.owner == cell_id for kind in KINDS for route in self.table(kind).routes)
 
 
+class _Swap(NamedTuple):
+    """Routes of one kind while a cell changes versions: all as they were, and what the new version asked for."""
+
+    before: Mapping[Door, RouteTable]
+    fresh: set[tuple[Door, Route]]
+
+
 class Front:
     """Listeners and routes of one host; get it with `env.services.get(Front, Front)`.
 
@@ -90,6 +100,7 @@ class Front:
         takers: what handles a request with a route, by capability; on the loop.
         plan: says how the body of a request with a route is wanted.
         on_disconnect: told of unanswered requests whose client has left.
+        wants_events: whether a request on an event stream's path is to be answered with one; else it is HTTP's.
         loop: the host's, once it serves.
     """
 
@@ -97,12 +108,17 @@ class Front:
         self.takers: Final[dict[str, Taker]] = {}
         self.plan: Callable[[Match, RequestLine], BodyPlan] | None = None
         self.on_disconnect: Callable[[Request], None] = lambda _request: None
+        self.wants_events: Callable[[Request, Match], bool] = lambda _request, _match: True
         self.loop: asyncio.AbstractEventLoop | None = None
         self._settings = HttpSettings()
+        self._certificate: Certificate | None = None
+        self._access: Access | None = None
+        self._http2 = False
         self._env: SetupEnv | None = None
         self._users: Final[set[str]] = set()
         self._doors: Final[dict[str, Door]] = {}
         self._chosen: Final[dict[str, str]] = {}
+        self._swapping: Final[dict[tuple[str, str], _Swap]] = {}
         self._lock: Final = threading.Lock()
         self._out: Final[deque[tuple[Request, Any, bool]]] = deque()
         self._flushing = False
@@ -116,21 +132,27 @@ class Front:
             ListenError: its address cannot be bound; the host does not start.
             ExtensionError: the operator's settings are not understood.
         """
-        self.takers[user] = taker
         self._users.add(user)
-        if self._env is not None:
-            return
+        if self._env is None:
+            self._open(env)
+        self.takers[user] = taker if self._access is None else self._access.watch(taker)
+
+    def _open(self, env: SetupEnv) -> None:
         host, _, port = (env.http_port or DEFAULT_PORT).rpartition(":")
         if not port.isascii() or not port.isdigit():
             raise ExtensionError(f"http port {env.http_port!r} is not a number, nor host:port")
-        self._settings = _http_settings(env.http_config)
+        settings = listener_settings(env.http_config)
+        self._settings, self._http2, self._certificate = settings.limits, settings.http2, settings.certificate()
+        self._access = settings.access()
         door = Door("", Listener.bind(host.strip("[]"), int(port)))
         self._env = env
         self._doors[""] = door
         env.spawn(self._serve(door))
         bound = door.listener.addresses[0]  # clients can connect from here on
-        env.logger.info("http server started", addr=bound)
-        env.reachable(Endpoint("transport.http.inbound", "public", f"http://{_reachable(bound)}"))
+        scheme = "http" if self._certificate is None else "https"
+        env.logger.info("http server started", scheme=scheme, addr=bound)
+        env.services.get(OwnListeners, OwnListeners).add_address(bound)
+        env.reachable(Endpoint("transport.http.inbound", "public", f"{scheme}://{_reachable(bound)}"))
 
     def close(self, user: str) -> None:
         """Forget everything once the last user is gone; the listeners ended with their tasks."""
@@ -141,7 +163,20 @@ class Front:
             door.listener.unbind()
         self._doors.clear()
         self._chosen.clear()
-        self._env = self.loop = None
+        self._env = self.loop = self._certificate = None
+
+    def reload_certificate(self) -> bool:
+        """Read the certificate again, for connections to come; False when there is none, or it cannot be used."""
+        certificate, env = self._certificate, self._env
+        if certificate is None or env is None:
+            return False
+        try:
+            certificate.reload()
+        except PulpError as error:
+            env.logger.error("certificate not loaded; the one before it stays", err=str(error))
+            return False
+        env.logger.info("certificate loaded again", cert=str(certificate.chain))
+        return True
 
     async def _serve(self, door: Door) -> None:
         self.loop = asyncio.get_running_loop()
@@ -149,12 +184,21 @@ class Front:
         def take(request: Request) -> None:
             self._on_request(door, request)
 
+        def left(request: Request) -> None:
+            self.on_disconnect(request)
+
         def bodies(line: RequestLine, _block: HeaderBlock) -> BodyPlan:
             return self._body_plan(door, line)
 
+        access = self._access
         try:
             await door.listener.serve(
-                take, self._settings, on_disconnect=lambda request: self.on_disconnect(request), bodies=bodies
+                take if access is None else access.before(take),
+                self._settings,
+                on_disconnect=left if access is None else access.behind(left),
+                bodies=bodies,
+                certificate=None if door.address else self._certificate,  # what cells open is in the clear
+                http2=self._http2,
             )
             while True:
                 await asyncio.sleep(1.0)
@@ -166,22 +210,37 @@ class Front:
 
     # Routes -----------------------------------------------------------------------------------------------------
 
-    def register(self, kind: str, cell_id: str, method: str, pattern: str, *, strict: bool = False) -> None:
-        """Give a path to a cell, on the listener it chose.
+    def register(
+        self, kind: str, cell_id: str, method: str, pattern: str, *, strict: bool = False, settle: bool = True
+    ) -> None:
+        """Give a path to a cell, on the listener it chose; without `settle` it may still choose another.
 
         Raises:
             RouteInvalid: see `RouteTable.add`.
             RouteConflict: another cell has it; with `strict` also when the cell itself has one that overlaps.
         """
         with self._lock:
-            door = self._doors[self._chosen.setdefault(cell_id, "")]
-            setattr(door, kind, door.table(kind).add(method, pattern, cell_id, strict=strict))
+            if settle:
+                self._chosen.setdefault(cell_id, "")
+            door = self._doors[self._chosen.get(cell_id, "")]
+            swap = self._swapping.get((kind, cell_id))
+            if swap is not None and strict:  # its old version's routes will be gone
+                lasting = [one for one in door.table(kind).routes if one.owner != cell_id or (door, one) in swap.fresh]
+                RouteTable(lasting).add(method, pattern, cell_id, strict=True)
+            table = door.table(kind).add(method, pattern, cell_id, strict=strict and swap is None)
+            setattr(door, kind, table)
+            if swap is not None:
+                swap.fresh.add((door, table.route(method, pattern, cell_id)))
 
     def covers(self, kind: str, cell_id: str, path: str) -> bool:
         """Return whether a route of this cell covers a path."""
         door = self._doors.get(self._chosen.get(cell_id, ""))
         match = None if door is None else door.table(kind).match("GET", path)
         return match is not None and match.owner == cell_id
+
+    def owns(self, kind: str, cell_id: str) -> bool:
+        """Return whether a cell has a route of this kind, on any listener."""
+        return any(route.owner == cell_id for door in self._doors.values() for route in door.table(kind).routes)
 
     def drop(self, kind: str, cell_id: str) -> None:
         """Take a cell's routes away: for other cells at once, for its clients when it has not come back in a while."""
@@ -194,6 +253,25 @@ class Front:
                     door.fading[kind, cell_id] = (own, time.monotonic())
             if not any(door.owns(cell_id) for door in self._doors.values()):
                 self._chosen.pop(cell_id, None)
+
+    def swap_begin(self, kind: str, cell_id: str) -> None:
+        """Remember a cell's routes; those of the version that is about to be loaded are told apart from them."""
+        with self._lock:
+            self._swapping[kind, cell_id] = _Swap({door: door.table(kind) for door in self._doors.values()}, set())
+
+    def swap_end(self, kind: str, cell_id: str, *, adopted: bool) -> None:
+        """Keep the routes of the new version only, or of the old one only."""
+        with self._lock:
+            swap = self._swapping.pop((kind, cell_id), None)
+            if swap is None:
+                return
+            for door in self._doors.values():
+                others = [route for route in door.table(kind).routes if route.owner != cell_id]
+                if adopted:
+                    own = [route for route in door.table(kind).routes if (door, route) in swap.fresh]
+                else:
+                    own = [route for route in swap.before.get(door, _EMPTY).routes if route.owner == cell_id]
+                setattr(door, kind, RouteTable([*others, *own]))
 
     def listen(self, cell_id: str, address: str) -> bool:
         """Have the routes a cell is about to register on a listener of their own; open it if nobody has.
@@ -210,8 +288,20 @@ class Front:
                 return chosen == address
             if address not in self._doors:
                 self._open_door(address)
+            self._move(cell_id, self._doors[address])
             self._chosen[cell_id] = address
             return True
+
+    def _move(self, cell_id: str, door: Door) -> None:
+        """Take a cell's routes from the shared listener to the one it chose."""
+        shared, table = self._doors[""], door.http
+        try:
+            for route in shared.http.routes:
+                if route.owner == cell_id:
+                    table = table.add(route.method, route.pattern, cell_id)
+        except RouteConflict as error:
+            raise ListenError(str(error)) from None
+        shared.http, door.http = shared.http.without(cell_id), table
 
     def _open_door(self, address: str) -> None:
         assert self._env is not None  # noqa: S101 - cells are loaded after the front has been opened
@@ -225,6 +315,7 @@ class Front:
         env = self._env
         env.defer(lambda: env.spawn(self._serve(door)))
         env.logger.info("http server started", addr=door.listener.addresses[0])
+        env.services.get(OwnListeners, OwnListeners).add_address(door.listener.addresses[0])
 
     # Requests, on the loop --------------------------------------------------------------------------------------
 
@@ -238,7 +329,7 @@ class Front:
                     return
             if door.events is not _EMPTY:
                 match = door.find(EVENTS, "GET", line.path)
-                if match is not None:
+                if match is not None and self.wants_events(request, match):
                     self.takers[EVENTS](request, match)
                     return
         match = door.http.match(line.method, line.path) or door.find(HTTP, line.method, line.path)
@@ -278,18 +369,6 @@ class Front:
         while out:
             request, answer, close = out.popleft()
             request.connection.respond(request, answer, close=close)
-
-
-def _http_settings(config: Mapping[str, Any]) -> HttpSettings:
-    """Return the operator's timeouts and limits."""
-    known = [field.name for field in fields(HttpSettings)]
-    for name in config:
-        if name not in known:
-            raise ExtensionError(f"http.{name} is no setting of the listener; there are {', '.join(known)}")
-    try:
-        return msgspec.convert(dict(config), HttpSettings)
-    except (msgspec.ValidationError, ValueError) as error:
-        raise ExtensionError(f"http: {error}") from None
 
 
 def _reachable(address: str) -> str:

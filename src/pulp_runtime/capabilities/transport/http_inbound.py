@@ -242,6 +242,7 @@ class HttpInbound(HttpStreaming):
         """Keep what the cell's present version set, for the case that the next one is not adopted."""
         self._before[cell_id] = self._cells.get(cell_id, _DEFAULTS)
         self._front.swap_begin(HTTP, cell_id)
+        self._static.swap_begin(cell_id)
 
     def swap_end(self, cell_id: str, adopted: bool) -> None:
         """Leave the routes and settings of the version that runs."""
@@ -249,6 +250,7 @@ class HttpInbound(HttpStreaming):
         if not adopted:
             self._cells[cell_id] = before
         self._front.swap_end(HTTP, cell_id, adopted=adopted)
+        self._static.swap_end(cell_id, adopted=adopted)
 
     def teardown_cell(self, cell_id: str) -> None:
         """Drop a cell's routes, what it deferred and what it had begun to answer.
