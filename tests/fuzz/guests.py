@@ -35,6 +35,9 @@ from pulp_runtime.log import Log
 from pulp_runtime.manifest.cell import CellSpec
 
 PAGE = 65_536
+TASKS = ("process_run", "workers_submit")
+TASK_IDS = range(1 << 31)
+"""What those answer: an id of a task, from 100 on, or a code."""
 SMALL_CODES = range(100)
 OURS = {name: words for name, (words, _function) in world(None, LineLog(Log("pulp"))).items()}  # type: ignore[arg-type]
 """WASI functions of our own, with how many words they take."""
@@ -465,11 +468,12 @@ def targets() -> list[Target]:
         for name, function in capability.functions.items():
             shape = next((shapes[word] for word in re.findall(r"\w+", function.signature) if word in shapes), None)
             message = Packer(shape) if shape is not None else _lines
+            codes = TASK_IDS if function.name in TASKS else SMALL_CODES
             found.append(
                 Target(
                     f"import-{name}",
                     "a small code; memory and host as they were",
-                    partial(Caller, "pulp", name, function.words, message, SMALL_CODES),
+                    partial(Caller, "pulp", function.name, function.words, message, codes),
                     share=8,
                 )
             )

@@ -9,6 +9,7 @@ THREADS = {
     "_net/dial_names.py": "lookups of names, which the system cannot be told to give up",
     "_kernel/lane.py": "workers, and cells with a thread of their own",
     "_kernel/ticker.py": "the epoch",
+    "capabilities/workers.py": "requests that wait for the network, at most 32",
     "background.py": "a host's loop beside a program that has none",
 }
 SWALLOWS = {
@@ -30,7 +31,7 @@ def test_threads_are_started_in_few_places_that_are_known() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute | ast.Name)
-        and (node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id) in ("Thread", "Timer")
+        and (node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id) in ("Thread", "Timer", "ThreadPoolExecutor")
     }
 
     assert found <= set(THREADS)

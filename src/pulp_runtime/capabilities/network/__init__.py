@@ -1,0 +1,1 @@
+"""Sockets that are not a transport's."""
