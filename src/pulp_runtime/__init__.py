@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from pulp_runtime.host import CellStatus as CellStatus
     from pulp_runtime.host import Host as Host
     from pulp_runtime.host import StartError as StartError
+    from pulp_runtime.manifest.app import AppSpec as AppSpec
+    from pulp_runtime.manifest.app import load_app as load_app
     from pulp_runtime.manifest.cell import CellSpec as CellSpec
     from pulp_runtime.manifest.cell import load_cell as load_cell
 
 _HOMES = {
+    "AppSpec": "pulp_runtime.manifest.app",
     "Capability": "pulp_runtime.ext",
     "Cell": "pulp_runtime._kernel.cell",
     "CellError": "pulp_runtime.errors",
@@ -52,6 +55,7 @@ _HOMES = {
     "StepEvent": "pulp_runtime.ext",
     "Supervisor": "pulp_runtime._kernel.supervisor",
     "encode_config": "pulp_runtime.abi.config",
+    "load_app": "pulp_runtime.manifest.app",
     "load_cell": "pulp_runtime.manifest.cell",
 }
 

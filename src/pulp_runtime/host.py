@@ -17,21 +17,22 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from pulp_runtime._kernel.discovery import installed
-from pulp_runtime._kernel.events import Events
 from pulp_runtime._kernel.fleet import HALT_SECONDS, Fleet
 from pulp_runtime._kernel.hooks import contained, set_up, tear_down
 from pulp_runtime._kernel.modules import default_cache
 from pulp_runtime._kernel.operations import Operations
 from pulp_runtime._kernel.registry import Registry
 from pulp_runtime._kernel.runner import Runner
+from pulp_runtime._kernel.seat import Layout
 from pulp_runtime._kernel.selection import select
 from pulp_runtime.background import LoopThread
 from pulp_runtime.capabilities.catalog import ALWAYS, BUILT_IN
 from pulp_runtime.control.protocol import CellEntry
-from pulp_runtime.errors import CallRefused, ExtensionError, PulpError
+from pulp_runtime.errors import CallRefused, ExtensionError, ManifestError, PulpError
 from pulp_runtime.ext import Capability, Endpoint, Posted, Services, SetupEnv, StepEvent
 from pulp_runtime.ext import all as registered
 from pulp_runtime.log import Log
+from pulp_runtime.manifest.app import AppSpec, load_app
 from pulp_runtime.manifest.cell import CellSpec, load_cell
 from pulp_runtime.manifest.graph import start_order
 
@@ -65,10 +66,13 @@ class Host:
 
     Args:
         cells: manifests, folders that hold one, or specs.
+        app: an application instead: its manifest, a folder that holds one, or a spec. Its cells start one after the
+            other, all or none, and are named by address: `cell`, or `cell@instance` for one of several placements.
         storage_root: folder for the cells' data.
         http_port: port, or `host:port`, of the shared listener; 0 lets the system choose. `$HTTP_PORT`, else 8080.
         capabilities: more capabilities, beside the built-in and installed ones.
-        config: settings for capabilities, by capability name; those of the shared listener under `http`.
+        config: settings for capabilities, by capability name; those of the listeners under `http`. What is not there
+            may be in `$HTTP_CERT` and `$HTTP_KEY`.
         providers: which implementation to use, by capability name, where there are several: its
             `Capability.provider`, or the package that offers it.
         workers: threads that run cells; the number of processors by default.
@@ -78,8 +82,9 @@ class Host:
 
     def __init__(
         self,
-        cells: Iterable[str | Path | CellSpec],
+        cells: Iterable[str | Path | CellSpec] = (),
         *,
+        app: str | Path | AppSpec | None = None,
         storage_root: str | Path = "data",
         http_port: str | int | None = None,
         capabilities: Iterable[Capability] = (),
@@ -90,10 +95,12 @@ class Host:
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         self.log: Final = Log("pulp")
-        self.specs: Final[Sequence[CellSpec]] = [
-            cell if isinstance(cell, CellSpec) else load_cell(Path(cell)) for cell in cells
-        ]
-        self._order: Final = start_order(self.specs)
+        specs = [cell if isinstance(cell, CellSpec) else load_cell(Path(cell)) for cell in cells]
+        self.app: Final = load_app(Path(app)) if isinstance(app, str | Path) else app
+        if self.app is not None and specs:
+            raise ManifestError(self.app.manifest_path, "an application runs alone; give either cells or app")
+        self.specs: Final[Sequence[CellSpec]] = specs if self.app is None else self.app.cells
+        self._layout: Final = Layout.of_cells(start_order(specs)) if self.app is None else Layout.of_app(self.app)
         self._storage_root: Final = Path(storage_root).absolute()
         self._http_port: Final = os.environ.get("HTTP_PORT", "") if http_port is None else str(http_port)
         self._config: Final = config or {}
@@ -101,6 +108,9 @@ class Host:
         self._cache: Final = cache or default_cache()
         self._grace: Final = grace_seconds
         self._registry: Final = _registry(tuple(capabilities), dict(providers or {}))
+        for name in self._config:
+            if name != "http" and self._registry.find(name) is None:
+                raise ExtensionError(f"config: nobody offers a capability {name!r}; write http, or a capability's name")
         self._declared: Final[list[Capability]] = []
         self._services: Final = Services()
         self._tasks: Final[list[asyncio.Task[None]]] = []
@@ -111,6 +121,8 @@ class Host:
         self._thread: LoopThread | None = None
         self.finished = True
         """Whether every thread has ended; False only after `stop`, when a guest could not be stopped in time."""
+        self.unclean: Sequence[str] = ()
+        """After `stop`: the cells whose `pulp_shutdown` trapped or answered with a code, a sentence for each."""
 
     # Life -------------------------------------------------------------------------------------------------------
 
@@ -118,16 +130,16 @@ class Host:
         """Set up capabilities and load the cells; return when each is ready or has failed.
 
         Raises:
-            StartError: a capability cannot be set up, or no cell could be started. Nothing is left behind.
+            StartError: a capability cannot be set up, or no cell could be started, or for an application: one could
+                not. Nothing is left behind.
         """
-        for spec in self.specs:
-            self._announce(spec)
-        self._fleet = fleet = Fleet(self._order, self._registry, workers=self._workers, cache=self._cache)
-        self._operations = Operations(fleet, lambda names: self._set_up(fleet, names))
+        self._announce()
+        self._fleet = fleet = Fleet(self._layout, self._registry, workers=self._workers, cache=self._cache)
+        self._operations = Operations(fleet, lambda names: self._set_up(fleet, names), self._layout.read)
         try:
             self._set_up(fleet, (name for spec in self.specs for name in spec.capabilities))
             if not await fleet.start():
-                raise StartError("all cells failed to start")
+                raise StartError("all cells failed to start" if self.app is None else self._why_failed())
         except StartError:
             await self.stop()
             raise
@@ -139,23 +151,36 @@ class Host:
             raise
         self._started = True
         self._poll_all(self._declared, fleet)
+        if self.app is not None:
+            self.log.info("pulp application ready", name=self.app.name, placements=len(self.app.placements))
+
+    def _why_failed(self) -> str:
+        """Say which cell of the application failed, and why."""
+        failed = next((name, cell.reason) for name, cell in self.status().items() if cell.state == "failed")
+        return f'cell "{failed[0]}" failed to start: {failed[1]}'
 
     def _poll_all(self, capabilities: Iterable[Capability], fleet: Fleet) -> None:
         for capability in capabilities:
             if capability.poll is not None:
                 self._spawn(self._poll(capability, fleet))
 
-    def _announce(self, spec: CellSpec) -> None:
-        self.log.info(
-            "pulp boot",
-            cell=spec.name,
-            version=spec.version,
-            manifest=spec.manifest_path,
-            wasm=spec.wasm_path,
-            capabilities=spec.capabilities,
-            provides=spec.provides,
-            consumes=spec.consumes,
-        )
+    def _announce(self) -> None:
+        if self.app is not None:
+            app, script = self.app, self.app.orchestrator
+            more = {} if script is None else {"orchestrator": script.cell, "script_sha256": script.sha256}
+            self.log.info("pulp application", name=app.name, version=app.version, manifest=app.manifest_path, **more)
+            return
+        for spec in self.specs:
+            self.log.info(
+                "pulp boot",
+                cell=spec.name,
+                version=spec.version,
+                manifest=spec.manifest_path,
+                wasm=spec.wasm_path,
+                capabilities=spec.capabilities,
+                provides=spec.provides,
+                consumes=spec.consumes,
+            )
 
     def _set_up(self, fleet: Fleet, names: Iterable[str]) -> None:
         """Set up the capabilities with these names that are not set up yet."""
@@ -172,7 +197,7 @@ class Host:
         return SetupEnv(
             storage_root=self._storage_root,
             logger=self.log.bind(capability=capability.name),
-            post=Events(capability, fleet.receivers(capability.name)).post,
+            post=fleet.events(capability).post,
             spawn=self._spawn,
             defer=fleet.dispatcher.defer,
             reachable=self._endpoints.append,
@@ -180,11 +205,13 @@ class Host:
             http_port=self._http_port,
             http_config=self._config.get("http", {}),
             services=self._services,
+            scope=self._layout.scope,
+            storage_namespaces=self._layout.folders,
         )
 
     async def _poll(self, capability: Capability, fleet: Fleet) -> None:
         """Ask a source that can only be asked; pause longer the longer it has nothing."""
-        post = Events(capability, fleet.receivers(capability.name)).post
+        post = fleet.events(capability).post
         shortest, longest = _POLL_SECONDS
         pause = shortest
         while True:
@@ -219,10 +246,11 @@ class Host:
             await fleet.shut_down(end - HALT_SECONDS / 2, end)
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=max(0.05, end - time.monotonic()))
-            tear_down(self._declared)
+            tear_down(self._declared, self._layout.scope)
             self._declared.clear()
             fleet.close(end)
             self.finished = fleet.finished
+            self.unclean = tuple(fleet.unclean)
         self._tasks.clear()
         self._endpoints.clear()
 
@@ -232,6 +260,8 @@ class Host:
         self._tasks.append(task)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
+        if task in self._tasks:
+            self._tasks.remove(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.log.error("extension task failed", error=repr(error), exc_info=error)
 
@@ -249,7 +279,7 @@ class Host:
         """Ask a cell for one of the functions it provides; return its response. From any thread but the loop's.
 
         Args:
-            cell: its name.
+            cell: its name, or address.
             function: one that its manifest lists under `provides`.
             args: opaque bytes, MessagePack by convention.
             seconds: how long to wait for the cell to be free; its call deadline by default.
@@ -268,6 +298,16 @@ class Host:
     async def call_async(self, cell: str, function: str, args: bytes = b"", *, seconds: float | None = None) -> bytes:
         """Do what `call` does, for coroutines."""
         return await asyncio.to_thread(self.call, cell, function, args, seconds=seconds)
+
+    def reload_certificate(self) -> bool:
+        """Read the certificate of the shared listener again; open connections keep theirs. From any thread.
+
+        Returns:
+            False when there is none, or it cannot be used: then the one before it stays, and the log says why.
+        """
+        from pulp_runtime.capabilities.transport.front import Front  # not every host has one
+
+        return self._services.get(Front, Front).reload_certificate()
 
     def status(self) -> dict[str, CellStatus]:
         """Return where each cell is in its life, and why. From any thread."""

@@ -21,9 +21,12 @@ from pulp_runtime.errors import Errno
 from pulp_runtime.ext import Capability, HostFunction
 from pulp_runtime.ext.capability import HOOKS
 from pulp_runtime.ext.setup import SetupEnv
+from pulp_runtime.manifest import app
 from pulp_runtime.manifest.cell import CellSpec
 from pulp_runtime.manifest.limits import SETTABLE, Limits
+from pulp_runtime.manifest.names import NAME_CHARACTERS
 from pulp_runtime.manifest.not_built import NOT_BUILT
+from pulp_runtime.manifest.placement import MOST_PLACEMENTS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -124,6 +127,24 @@ def test_every_limit_of_a_cell_is_in_the_table_of_limits(name: str) -> None:
     assert written[name] in (DOCS / "how-to" / "limits.md").read_text()
 
 
+# The application ----------------------------------------------------------------------------------------------------
+
+
+def test_every_field_of_an_application_is_documented_and_no_other() -> None:
+    table = read("app.md").partition("## Fields")[2].partition("\n## ")[0]
+    inside = {f"{name}.{key}" for name, keys in app._KNOWN.items() if keys for key in keys}
+
+    assert set(rows(table)) == set(app._KNOWN) | inside
+
+
+def test_every_limit_of_an_application_is_documented_with_its_value() -> None:
+    limits = read("app.md").partition("\n## Limits")[2]
+
+    assert f"| {MOST_PLACEMENTS:,}; {MOST_PLACEMENTS:,} together |" in limits
+    assert f"| {app.MAX_NAME_CHARACTERS}; {NAME_CHARACTERS} |" in limits
+    assert f"| the script | {app.MAX_SCRIPT_BYTES // UNITS['MiB']} MiB |" in limits
+
+
 # The boundary -------------------------------------------------------------------------------------------------------
 
 
@@ -156,11 +177,12 @@ def test_every_capability_has_a_page_in_the_fixed_form(name: str) -> None:
 @pytest.mark.parametrize(("capability", "function"), host_functions(), ids=lambda value: getattr(value, "name", value))
 def test_every_host_function_is_documented_in_four_parts(capability: str, function: HostFunction) -> None:
     section = read("capabilities", f"{capability}.md").partition(f"### `{function.name}`\n")[2].partition("\n##")[0]
-    signature = re.search(rf"^    {function.name}\(([^)]*)\) -> i32$", section, re.MULTILINE)
+    signatures = re.findall(rf"^    {function.name}\(([^)]*)\) -> i32$", section, re.MULTILINE)
+    given = [[word.strip() for word in signature.split(",") if word.strip()] for signature in signatures]
+    versions = {len(words): words for words in given}
 
-    assert signature, "its signature, indented, on a line of its own"
-    words = [word.strip() for word in signature[1].split(",") if word.strip()]
-    assert len(words) == function.words
+    assert function.words in versions, "its signature, indented, on a line of its own, one for each version"
+    words = versions[function.words]
     assert section.strip().partition("\n")[0].endswith("."), "first a sentence"
     assert all(f"`{word}`" in section for word in words), "then each parameter"
     assert all(f"\n| {code} |" in section for code in (0, 99)), "then the codes"
@@ -215,6 +237,7 @@ def test_the_built_in_transport_is_the_worked_example() -> None:
         "http_respond",
         "http_respond_begin",
         "http_respond_end",
+        "http_respond_stream",
         "http_respond_write",
     }
 

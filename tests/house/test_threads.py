@@ -12,6 +12,7 @@ THREADS = {
     "capabilities/workers.py": "requests that wait for the network, at most 32",
     "background.py": "a host's loop beside a program that has none",
 }
+STARTERS = ("Thread", "Timer", "ThreadPoolExecutor")
 SWALLOWS = {
     "_kernel/crossing.py": "kept, and raised when the guest has returned",
     "_kernel/lane.py": "a worker outlives whatever its cell does",
@@ -31,7 +32,7 @@ def test_threads_are_started_in_few_places_that_are_known() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute | ast.Name)
-        and (node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id) in ("Thread", "Timer", "ThreadPoolExecutor")
+        and (node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id) in STARTERS
     }
 
     assert found <= set(THREADS)

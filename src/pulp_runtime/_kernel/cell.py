@@ -18,7 +18,7 @@ from pulp_runtime._kernel.modules import default_cache
 from pulp_runtime._kernel.registry import Registry
 from pulp_runtime.abi.envelope import IDLE_BYTES, StepEnvelope, encode_step, idle_envelope
 from pulp_runtime.errors import CellClosed, CellError, CellRefused, MessageTooLarge
-from pulp_runtime.ext import CellRef, StepEvent
+from pulp_runtime.ext import CellRef, Scope, StepEvent
 from pulp_runtime.log import Log
 from pulp_runtime.manifest.cell import CellSpec, load_cell
 
@@ -55,6 +55,7 @@ class Cell(Asking):
         blocking: Blocking = nullcontext,
         lines: LineLog | None = None,
         wasm: bytes | None = None,
+        scope: Scope | None = None,
     ) -> Cell:
         """Read, check, compile, bind and start a cell's module; `init` is the caller's next step.
 
@@ -67,6 +68,7 @@ class Cell(Asking):
             blocking: makes the context in which its host functions may wait.
             lines: where its output goes; its log by default.
             wasm: the module's bytes, from `load.read_wasm`; read anew by default.
+            scope: whose it is in an application; None outside one.
 
         Raises:
             LoadError: the file cannot be read or is not a cell; the message names it and the fix.
@@ -83,7 +85,7 @@ class Cell(Asking):
                 spec,
                 registry,
                 engine or own,  # type: ignore[arg-type]  # one of them is there
-                cell_ref(spec, cell_id or spec.name, log, lines),
+                cell_ref(spec, cell_id or spec.name, log, lines, scope),
                 blocking,
                 lines,
                 wasm,

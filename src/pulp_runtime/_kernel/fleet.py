@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from pulp_runtime._kernel.cell import Cell
 from pulp_runtime._kernel.dispatcher import Dispatcher
 from pulp_runtime._kernel.engine import Engine
+from pulp_runtime._kernel.events import Events
 from pulp_runtime._kernel.hooks import contained
 from pulp_runtime._kernel.policy import State
 from pulp_runtime._kernel.registry import Registry
 from pulp_runtime._kernel.runner import Runner
+from pulp_runtime._kernel.seat import Layout, Seat
 from pulp_runtime._kernel.siblings import Siblings
+from pulp_runtime._kernel.targets import TargetedEvents
 from pulp_runtime._kernel.versions import Version
 from pulp_runtime.abi.config import encode_config
 from pulp_runtime.errors import PulpError
@@ -30,42 +33,57 @@ HALT_SECONDS: Final = 1.5
 class Fleet:
     """Runs cells on the dispatcher's workers. Made and awaited on the event loop.
 
+    Args:
+        layout: who runs where. An application starts cell by cell or not at all, and its events go to one cell each.
+        registry: where the cells' capabilities come from.
+        workers: how many threads.
+        cache: folder of compiled modules.
+
     Attributes:
-        order: the cells, each after those it depends on.
-        runners: by cell name; all there from the start.
-        versions: what was loaded last, by cell name.
-        previous: what ran before that, by cell name.
+        runners: by address, each after those it depends on; all there from the start.
+        versions: what was loaded last, by address.
+        previous: what ran before that, by address.
+        unclean: what became of the cells that did not shut down cleanly, a sentence for each.
         finished: whether every thread has ended; False only after `close`, when a guest could not be ended.
     """
 
-    def __init__(self, order: Sequence[CellSpec], registry: Registry, *, workers: int, cache: Path | None) -> None:
-        self.order: Final = list(order)
+    def __init__(self, layout: Layout, registry: Registry, *, workers: int, cache: Path | None) -> None:
         self.finished = True
+        self.unclean: Final[list[str]] = []
+        self._as_one: Final = layout.app is not None
         self._registry: Final = registry
         self._log: Final = Log("pulp")
         self._moved: Final = asyncio.Event()
         self.dispatcher: Final = Dispatcher(asyncio.get_running_loop(), workers)
         self._engine: Final = Engine(cache, on_tick=self.dispatcher.tend)
-        self.runners: Final[Mapping[str, Runner]] = {spec.name: self._runner(spec) for spec in order}
-        self._siblings: Final = Siblings(self.runners, self.dispatcher.turning)
+        self.runners: Final[Mapping[str, Runner]] = {seat.address: self._runner(seat) for seat in layout.seats}
+        self._by_id: Final = {runner.seat.id: runner for runner in self.runners.values()}
+        self._siblings: Final = Siblings(self.runners, self._by_id, self.dispatcher.turning)
         registry.always(self._siblings.capability(), again=True)
         self._receivers: Final[dict[str, dict[str, Runner]]] = {}
         self.versions: Final[dict[str, Version]] = {}
         self.previous: Final[dict[str, Version]] = {}
 
-    def _runner(self, spec: CellSpec) -> Runner:
-        log = Log("pulp", cell=spec.name)
+    def _runner(self, seat: Seat) -> Runner:
         return Runner(
-            spec,
-            lambda: self._load(spec.name, log),
-            self.dispatcher.lane(spec.name, dedicated=spec.dedicated_thread),
+            seat.spec,
+            lambda: self._load(seat.address),
+            self.dispatcher.lane(seat.address, dedicated=seat.spec.dedicated_thread),
             ready=self.dispatcher.ready,
             flush=self.dispatcher.flush,
             changed=lambda _runner: self.dispatcher.defer(self._moved.set),
-            log=log,
+            log=Log("pulp", cell=seat.address),
+            seat=seat,
         )
 
-    def receivers(self, capability: str) -> Mapping[str, Runner]:
+    def events(self, capability: Capability) -> Events:
+        """Return the way of a capability's events to these cells."""
+        receivers = self._receivers_of(capability.name)
+        if self._as_one:
+            return TargetedEvents(capability, receivers, self.runners.values())
+        return Events(capability, receivers)
+
+    def _receivers_of(self, capability: str) -> Mapping[str, Runner]:
         """Return the cells that declare a capability, by event target; a view that follows reloads."""
         if capability not in self._receivers:
             self._receivers[capability] = {}
@@ -74,15 +92,20 @@ class Fleet:
 
     def _count_receivers(self) -> None:
         for capability, cells in self._receivers.items():
-            for name, runner in self.runners.items():
+            for target, runner in self._by_id.items():
                 if capability in runner.spec.capabilities:
-                    cells[name] = runner
+                    cells[target] = runner
                 else:
-                    cells.pop(name, None)
+                    cells.pop(target, None)
 
     async def start(self) -> bool:
-        """Start every cell as soon as those it depends on are ready; answer whether any is, when all have settled."""
-        waiting = list(self.order)
+        """Start every cell as soon as those it depends on are ready; answer whether any is, when all have settled.
+
+        The cells of an application start one after the other, and the answer is whether all of them are ready.
+        """
+        if self._as_one:
+            return await self._start_in_order()
+        waiting = [runner.spec for runner in self.runners.values()]
         while True:
             for spec in list(waiting):
                 before = [self.runners[name] for name in spec.depends_on]
@@ -100,44 +123,54 @@ class Fleet:
             await self._moved.wait()
             self._moved.clear()
 
-    def _load(self, name: str, log: Log) -> Cell:
+    async def _start_in_order(self) -> bool:
+        """Start cell after cell; answer False at the first that fails."""
+        for runner in self.runners.values():
+            runner.start()
+            if await self._settled(runner, State.LOADING) is State.FAILED:
+                return False
+        return True
+
+    def _load(self, address: str) -> Cell:
         """Load and initialise a cell, on a worker; on a restart, drop first what its predecessor owned.
 
         What runs again is the version that ran, also when the files have changed since.
         """
-        runner = self.runners[name]
-        spec = runner.spec
+        runner = self.runners[address]
+        spec, log = runner.spec, runner.log
         phase = "" if runner.state is State.LOADING else "re-instantiate: "
         if phase:
-            self._teardown_cell(spec)
+            self._teardown_cell(runner)
         try:
-            version = self.versions.get(name) or Version.read(spec)
-            cell = self.instance(version, log)
+            version = self.versions.get(address) or Version.read(spec, list(self.versions.values()))
+            cell = self.instance(runner, version)
         except PulpError as error:
             self._tell(log, spec, f"{phase}load failed", error)
+            self._teardown_cell(runner)  # some of its capabilities may have prepared for it
             raise
         try:
             cell.init(encode_config(spec.config))
         except PulpError as error:
             self._tell(log, spec, f"{phase}init failed", error)
             cell.close()
-            self._teardown_cell(spec)
+            self._teardown_cell(runner)
             raise
-        self.versions[name] = version
+        self.versions[address] = version
         log.info("init complete")
         log.info("cell ready", version=spec.version, capabilities=spec.capabilities, depends_on=spec.depends_on)
         return cell
 
-    def instance(self, version: Version, log: Log | None = None) -> Cell:
-        """Load an instance of a version; raise as `Cell.load` does."""
-        blocking = self.runners[version.spec.name].lane.blocking
+    def instance(self, runner: Runner, version: Version) -> Cell:
+        """Load an instance of a version for a cell; raise as `Cell.load` does."""
         return Cell.load(
             version.spec,
             self._registry,
             engine=self._engine,
-            log=log or Log("pulp", cell=version.spec.name),
-            blocking=blocking,
+            cell_id=runner.seat.id,
+            log=runner.log,
+            blocking=runner.lane.blocking,
             wasm=version.wasm,
+            scope=runner.seat.scope if self._as_one else None,
         )
 
     def _tell(self, log: Log, spec: CellSpec, message: str, error: PulpError) -> None:
@@ -156,7 +189,7 @@ class Fleet:
             now = time.monotonic()
             if now >= end or not any(runner.state is State.READY for runner in busy):
                 if not told:
-                    names = [runner.spec.name for runner in busy]
+                    names = [runner.seat.address for runner in busy]
                     self._log.warning("guests still busy at shutdown; ending them", cells=names)
                 told = True
                 self._engine.halt()  # again and again: a guest may have been between two calls
@@ -176,16 +209,23 @@ class Fleet:
 
     def _shut_down(self) -> None:
         """Run each cell's probes and `pulp_shutdown`, dependents first, and close it."""
-        for spec in reversed(self.order):
-            self.dismiss(self.runners[spec.name])
+        for runner in reversed(list(self.runners.values())):
+            if problem := self.dismiss(runner):
+                self.unclean.append(f"cell {runner.seat.address}: {problem}")
 
-    def dismiss(self, runner: Runner) -> None:
-        """Let a cell that has retired say goodbye; drop what it owns and finalize what waited for it."""
+    def dismiss(self, runner: Runner) -> str:
+        """Let a cell that has retired say goodbye; drop what it owns and finalize what waited for it.
+
+        Returns:
+            What was wrong with its goodbye, "" for nothing.
+        """
+        problem = ""
         cell = runner.let_go()
         if cell is not None:
-            self.farewell(cell)
-            self._teardown_cell(runner.spec)
+            problem = self.farewell(cell)
+            self._teardown_cell(runner)
         runner.finish()
+        return problem
 
     def compiled(self, spec: CellSpec) -> Version:
         """Read a version and compile its module; loading it takes no time then.
@@ -193,7 +233,7 @@ class Fleet:
         Raises:
             LoadError: it cannot be read, or is no module.
         """
-        version = Version.read(spec)
+        version = Version.read(spec, list(self.versions.values()))
         self._engine.modules.load(spec.name, spec.wasm_path, version.wasm)
         return version
 
@@ -202,26 +242,29 @@ class Fleet:
         names = dict.fromkeys(name for spec in specs for name in spec.capabilities)
         return [found for name in names if (found := self._registry.find(name)) is not None]
 
-    def adopted(self, version: Version, old: Version | None) -> None:
+    def adopted(self, runner: Runner, version: Version, old: Version | None) -> None:
         """Note that another version of a cell runs now."""
-        name = version.spec.name
-        self.versions[name] = version
+        address = runner.seat.address
+        self.versions[address] = version
         if old is not None and old is not version:
-            self.previous[name] = old
-        self.order[[spec.name for spec in self.order].index(name)] = version.spec
+            self.previous[address] = old
         self._count_receivers()
         self._siblings.forget()
 
     async def settled(self, runner: Runner) -> State:
         """Wait until a cell that is being started is ready or has failed; return which."""
-        while runner.state in (State.LOADING, State.RESTARTING):
+        return await self._settled(runner, State.LOADING, State.RESTARTING)
+
+    async def _settled(self, runner: Runner, *passing: State) -> State:
+        while runner.state in passing:
             await self._moved.wait()
             self._moved.clear()
         return runner.state
 
-    def farewell(self, cell: Cell) -> None:
-        """Run a cell's probes and `pulp_shutdown`, and close it."""
-        log = self.runners[cell.name].log
+    def farewell(self, cell: Cell) -> str:
+        """Run a cell's probes and `pulp_shutdown`, and close it; answer what was wrong with that, "" for nothing."""
+        log = self._by_id[cell.ref.id].log
+        problem = ""
         try:
             if not cell.spent:
                 if (last := cell.probe_last_call()) is not None:
@@ -231,14 +274,16 @@ class Fleet:
                 cell.shutdown()
                 log.info("shutdown complete")
         except PulpError as error:
-            log.error("shutdown failed", err=str(error))
+            problem = str(error)
+            log.error("shutdown failed", err=problem)
         cell.close()
+        return problem
 
-    def _teardown_cell(self, spec: CellSpec) -> None:
-        for name in reversed(spec.capabilities):
+    def _teardown_cell(self, runner: Runner) -> None:
+        for name in reversed(runner.spec.capabilities):
             capability = self._registry.find(name)
             if capability is not None:
-                contained(capability, "teardown_cell", spec.name, cell=spec.name)
+                contained(capability, "teardown_cell", runner.seat.id, cell=runner.seat.address)
 
     def close(self, end: float) -> None:
         """Let every thread end; `finished` says whether they all did by `end`."""

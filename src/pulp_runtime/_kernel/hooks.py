@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from pulp_runtime.errors import HookFailed
-from pulp_runtime.ext import Capability, SetupEnv
+from pulp_runtime.ext import Capability, Scope, SetupEnv, legacy_scope
 from pulp_runtime.log import Log
+
+_NO_APPLICATION: Final = legacy_scope("host")
 
 
 def contained(capability: Capability, hook: str, *args: Any, cell: str = "") -> Any:
@@ -42,13 +44,19 @@ def set_up(capabilities: Sequence[tuple[Capability, SetupEnv]]) -> None:
             try:
                 capability.setup(env)
             except Exception as error:
-                tear_down(done)
+                tear_down(done, env.scope)
                 raise HookFailed(capability.name, "setup", error) from error
             env.logger.info("capability ready", name=capability.name)
         done.append(capability)
 
 
-def tear_down(capabilities: Sequence[Capability]) -> None:
-    """Run `teardown` of each, in reverse of set-up; a failure skips nobody."""
+def tear_down(capabilities: Sequence[Capability], scope: Scope = _NO_APPLICATION) -> None:
+    """Run `teardown` of each, in reverse of set-up; a failure skips nobody.
+
+    If the scope is an application's, `teardown_scope` runs instead where there is one (spec/core §7.4).
+    """
     for capability in reversed(capabilities):
-        contained(capability, "teardown")
+        if not scope.is_legacy and capability.teardown_scope is not None:
+            contained(capability, "teardown_scope", scope)
+        else:
+            contained(capability, "teardown")

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from pulp_runtime._kernel.contract import check_exports
 from pulp_runtime._kernel.engine import Engine
 from pulp_runtime._kernel.instance import Blocking, Instance
 from pulp_runtime._kernel.lines import LineLog
 from pulp_runtime._kernel.link import wanted_words
-from pulp_runtime._kernel.modules import MAX_MODULE_BYTES
 from pulp_runtime._kernel.registry import Bindings, Registry
 from pulp_runtime.errors import LoadError
-from pulp_runtime.ext import CellRef
+from pulp_runtime.ext import CellRef, Scope
 from pulp_runtime.log import Log
 from pulp_runtime.manifest.cell import CellSpec
-from pulp_runtime.manifest.toml import open_regular
+from pulp_runtime.manifest.module import explain_digest, explain_unread, read_module
 
 
-def cell_ref(spec: CellSpec, cell_id: str, log: Log, lines: LineLog) -> CellRef:
+def cell_ref(spec: CellSpec, cell_id: str, log: Log, lines: LineLog, scope: Scope | None = None) -> CellRef:
     """Return what extensions see of a cell."""
     return CellRef(
         spec.name,
@@ -28,6 +25,7 @@ def cell_ref(spec: CellSpec, cell_id: str, log: Log, lines: LineLog) -> CellRef:
         spec.manifest_path,
         spec.settings,
         spec.disk_quota_mb << 20,
+        scope,
     )
 
 
@@ -67,20 +65,9 @@ def read_wasm(spec: CellSpec) -> bytes:
         LoadError: the file cannot be read, or hashes to something else than the manifest says.
     """
     try:
-        with open_regular(spec.wasm_path) as file:
-            data = file.read(MAX_MODULE_BYTES + 1)  # one too many is refused with the rest of what is no module
+        data = read_module(spec)  # one byte too many is refused with the rest of what is no module
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise LoadError(
-            spec.name,
-            f"read wasm: {spec.wasm_path}: {reason}; build the module, or set wasm in {spec.manifest_path.name}",
-        ) from None
-    if spec.wasm_sha256 is not None:
-        found = hashlib.sha256(data).hexdigest()
-        if found != spec.wasm_sha256:
-            raise LoadError(
-                spec.name,
-                f"WASM SHA-256 mismatch: {spec.wasm_path} has {found}, {spec.manifest_path.name} wants "
-                f"{spec.wasm_sha256}",
-            )
+        raise LoadError(spec.name, explain_unread(spec, error)) from None
+    if (problem := explain_digest(spec, data)) is not None:
+        raise LoadError(spec.name, problem)
     return data

@@ -23,8 +23,8 @@ from wasmtime import _ffi
 
 from pulp_runtime.errors import LoadError
 from pulp_runtime.log import Log
+from pulp_runtime.manifest.module import MAX_MODULE_BYTES
 
-MAX_MODULE_BYTES: Final = 128 << 20
 KEPT_MODULES: Final = 32
 """Modules kept in memory for the next cell that wants them. One that is forgotten lives on in its instances."""
 COMPILE_SECONDS: Final = 120

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from pulp_runtime._kernel.fleet import Fleet
 from pulp_runtime._kernel.policy import State
 from pulp_runtime._kernel.runner import Runner
+from pulp_runtime._kernel.seat import Seat
 from pulp_runtime._kernel.swap import Swap
 from pulp_runtime._kernel.versions import Version, differences
 from pulp_runtime.errors import OperationFailed, PulpError
-from pulp_runtime.manifest.cell import load_cell
+from pulp_runtime.manifest.cell import CellSpec
 from pulp_runtime.manifest.graph import start_order
 
 RETIRE_SECONDS: Final = 5.0
@@ -25,11 +27,18 @@ class Operations:
     Args:
         fleet: its cells.
         prepare: `prepare(capabilities)`: sets up those a new manifest declares and no cell has declared so far.
+        read: `read(seat)`: reads the manifest of a cell again; raises `PulpError`.
     """
 
-    def __init__(self, fleet: Fleet, prepare: Callable[[Iterable[str]], None]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        prepare: Callable[[Iterable[str]], None],
+        read: Callable[[Seat], CellSpec],
+    ) -> None:
         self._fleet: Final = fleet
         self._prepare: Final = prepare
+        self._read: Final = read
         self._stopped: Final[set[str]] = set()
         self._locks: Final = {name: asyncio.Lock() for name in fleet.runners}
 
@@ -42,9 +51,13 @@ class Operations:
 
     def _runner(self, name: str) -> Runner:
         runner = self._fleet.runners.get(name)
-        if runner is None:
-            raise OperationFailed(f'unknown cell: "{name}"' if name else "cell name required")
-        return runner
+        if runner is not None:
+            return runner
+        if not name:
+            raise OperationFailed("cell name required")
+        placements = [address for address, one in self._fleet.runners.items() if one.spec.name == name]
+        hint = f"; it runs as {', '.join(placements)}" if placements else ""
+        raise OperationFailed(f'unknown cell: "{name}"{hint}')
 
     async def reload(self, name: str) -> tuple[str, ...]:
         """Put the version that is on disk now in the place of the one that runs; see `swap.py`.
@@ -60,10 +73,10 @@ class Operations:
             if runner.state is State.STOPPED:
                 raise OperationFailed(f'cell "{name}" is stopped; cannot reload')
             try:
-                spec = await asyncio.to_thread(load_cell, runner.spec.manifest_path)
-                if spec.name != name:
+                spec = await asyncio.to_thread(self._read, runner.seat)
+                if spec.name != runner.spec.name:
                     raise OperationFailed(f'its manifest says name = "{spec.name}" now; names last as long as the host')
-                start_order([spec if other.name == name else other for other in self._fleet.order])
+                start_order(self._with(spec))
                 version = await asyncio.to_thread(self._fleet.compiled, spec)
                 self._prepare(spec.capabilities)
             except PulpError as error:
@@ -72,6 +85,12 @@ class Operations:
             await self._swap(runner, version)
             runner.log.info("cell reloaded", version=spec.version, sha256=version.sha256, changes=changes)
             return changes
+
+    def _with(self, spec: CellSpec) -> list[CellSpec]:
+        """Return the set as it would be with another version of a cell: placements of one cell count once."""
+        found = {runner.spec.name: runner.spec for runner in self._fleet.runners.values()}
+        found[spec.name] = spec
+        return list(found.values())
 
     async def rollback(self, name: str) -> tuple[str, ...]:
         """Put the version that ran before back in its place; doing it again undoes it.
@@ -132,20 +151,21 @@ class Operations:
             runner.log.info("control: shutting down cell")
             self._stopped.add(name)
             runner.retire()
-            await self._between(runner, lambda: self._fleet.dismiss(runner), RETIRE_SECONDS)
+            await self._between(runner, partial(self._fleet.dismiss, runner), RETIRE_SECONDS)
             runner.log.info("control: cell stopped")
 
     async def _swap(self, runner: Runner, version: Version) -> None:
         fleet = self._fleet
-        name = runner.spec.name
+        name = runner.seat.address
         old = fleet.versions.get(name)
-        swap = Swap(runner, old, version, fleet.capabilities(runner.spec, version.spec), fleet.instance, fleet.farewell)
+        capabilities = fleet.capabilities(runner.spec, version.spec)
+        swap = Swap(runner, old, version, capabilities, partial(fleet.instance, runner), fleet.farewell)
         await self._between(runner, swap.run, runner.spec.call_timeout_ms / 1000 + version.spec.call_timeout_ms / 1000)
         if swap.error is not None:
             raise OperationFailed(f'reload "{name}": {swap.error}') from swap.error
-        fleet.adopted(version, old)
+        fleet.adopted(runner, version, old)
 
-    async def _between(self, runner: Runner, job: Callable[[], None], seconds: float) -> None:
+    async def _between(self, runner: Runner, job: Callable[[], object], seconds: float) -> None:
         """Run a job between two events of a cell, and wait for it."""
         loop = asyncio.get_running_loop()
         done = loop.create_future()
@@ -158,5 +178,5 @@ class Operations:
         try:
             await asyncio.wait_for(asyncio.shield(done), seconds)
         except TimeoutError:
-            name = runner.spec.name
+            name = runner.seat.address
             raise OperationFailed(f'cell "{name}" is in a step that does not end; it will be done after it') from None

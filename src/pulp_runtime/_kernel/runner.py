@@ -20,6 +20,7 @@ from pulp_runtime._kernel.instance import Blocking
 from pulp_runtime._kernel.lane import Lane
 from pulp_runtime._kernel.mailbox import Delivery, Mailbox
 from pulp_runtime._kernel.policy import Signal, State, decide
+from pulp_runtime._kernel.seat import Seat
 from pulp_runtime.errors import CellClosed, CellExit, MessageTooLarge, PulpError
 from pulp_runtime.log import Log
 from pulp_runtime.manifest.cell import CellSpec
@@ -38,6 +39,7 @@ class Runner:
     """Runs one cell.
 
     Attributes:
+        seat: where it runs, also when the manifest is another.
         spec: the cell's manifest.
         state: where it is in its life.
         reason: why it is there, "" when nothing is wrong.
@@ -57,8 +59,10 @@ class Runner:
         flush: Callable[[], None],
         changed: Callable[[Runner], None],
         log: Log,
+        seat: Seat | None = None,
     ) -> None:
         self.spec = spec
+        self.seat: Final = seat or Seat.alone(spec)
         self.log: Final = log
         self.lane: Final = lane
         self.state = State.LOADING
@@ -119,7 +123,7 @@ class Runner:
         cell = self._cell
         if cell is None or self.state is not State.READY:
             raise CellClosed(
-                self.spec.name, f"cell {self.spec.name} is {self.state.value}: {self.reason or 'no reason'}"
+                self.spec.name, f"cell {self.seat.address} is {self.state.value}: {self.reason or 'no reason'}"
             )
         return cell
 

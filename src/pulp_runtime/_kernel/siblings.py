@@ -34,11 +34,13 @@ class Siblings:
 
     Args:
         runners: the cells, by the address they are called at.
+        callers: the same, by the id of who calls.
         turning: identifiers of the workers that are in a turn.
     """
 
-    def __init__(self, runners: Mapping[str, Runner], turning: Collection[int]) -> None:
+    def __init__(self, runners: Mapping[str, Runner], callers: Mapping[str, Runner], turning: Collection[int]) -> None:
         self._runners: Final = runners
+        self._callers: Final = callers
         self._turning: Final = turning
         self._granted: Final[dict[tuple[str, bytes, bytes], Runner]] = {}
         self._depth: Final = threading.local()
@@ -98,7 +100,7 @@ class Siblings:
 
     def _grant(self, caller: CellRef, target: bytes, name: bytes) -> Runner:
         """Return the callee if the caller may call this function of it: consumed by the one, provided by the other."""
-        mine, runner = self._runners.get(caller.name), self._runners.get(_text(target))
+        mine, runner = self._callers.get(caller.id), self._runners.get(_text(target))
         function = _text(name)
         if mine is None or runner is None or function not in mine.spec.consumes or function not in runner.spec.provides:
             caller.log.warning("pulp_call denied by manifest", target=_text(target), provider=function)

@@ -44,7 +44,7 @@ class Swap:
         new: Version,
         capabilities: Sequence[Capability],
         load: Callable[[Version], Cell],
-        farewell: Callable[[Cell], None],
+        farewell: Callable[[Cell], object],
     ) -> None:
         self.error: Exception | None = None
         self._runner: Final = runner
@@ -98,6 +98,6 @@ class Swap:
             old.close()
 
     def _each(self, capabilities: Sequence[Capability], hook: str, *args: bool) -> None:
-        name = self._runner.spec.name
+        seat = self._runner.seat
         for capability in capabilities:
-            contained(capability, hook, name, *args, cell=name)
+            contained(capability, hook, seat.id, *args, cell=seat.address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pulp_runtime._kernel.load import read_wasm
@@ -21,9 +22,14 @@ class Version(NamedTuple):
     wasm: bytes
 
     @classmethod
-    def read(cls, spec: CellSpec) -> Version:
-        """Read the module; raise `LoadError` if that cannot be done or it is not the one the manifest pins."""
-        return cls(spec, read_wasm(spec))
+    def read(cls, spec: CellSpec, others: Iterable[Version] = ()) -> Version:
+        """Read the module; raise `LoadError` if that cannot be done or it is not the one the manifest pins.
+
+        Bytes that one of the others has too are kept once.
+        """
+        wasm = read_wasm(spec)
+        kept = (other.wasm for other in others if other.spec.wasm_path == spec.wasm_path and other.wasm == wasm)
+        return cls(spec, next(kept, wasm))
 
     @property
     def sha256(self) -> str:

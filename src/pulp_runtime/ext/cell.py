@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from pulp_runtime.errors import ExtensionError
+from pulp_runtime.ext.scope import Scope, legacy_scope
 from pulp_runtime.log import Log
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -33,6 +34,7 @@ class CellRef(msgspec.Struct, frozen=True, gc=False):
         manifest: the file that describes it; paths in its settings are relative to that file's folder.
         tables: what the manifest says under `[settings."<capability>"]`, by capability; read it with `settings`.
         disk_bytes: how much the cell may keep on disk, all its capabilities together.
+        placed: its scope in an application; None outside one. See `scope`.
     """
 
     name: str
@@ -42,6 +44,19 @@ class CellRef(msgspec.Struct, frozen=True, gc=False):
     manifest: Path = Path("pulp.cell.toml")
     tables: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     disk_bytes: int = 1 << 30
+    placed: Scope | None = None
+
+    @property
+    def scope(self) -> Scope:
+        """Whose it is: outside an application the legacy scope of its name."""
+        return self.placed or legacy_scope(self.name)
+
+    @property
+    def address(self) -> str:
+        """What other cells and operators call it: its name, or `name@instance` for one of several placements."""
+        if self.placed is None or self.id == self.name:
+            return self.name
+        return f"{self.name}@{self.placed.cell_instance}"
 
     def settings(self, capability: str, kind: type[S]) -> S:
         """Return what the cell's manifest sets for `capability`; defaults for what it does not say.

@@ -14,7 +14,8 @@ class StepEvent(msgspec.Struct, frozen=True, gc=False):
         kind: a dotted noun that tells the guest what it is, e.g. `http.request`.
         payload: the MessagePack of the event, spliced into the envelope as it is; b"" is sent as nil.
         id: the extension's own handle, given back to `finalize`; 0..2**64-1.
-        cell_id: `CellRef.id` of the receiver; "" means every cell that declares the capability.
+        cell_id: `CellRef.id` of the receiver; "" means every cell that declares the capability, and in an application
+            the only one that does: where there are several nobody is meant.
     """
 
     kind: str

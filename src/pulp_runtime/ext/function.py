@@ -215,13 +215,14 @@ def _single_record(
     hints: Mapping[str, Any],
     result: Any,
 ) -> Callable[..., int] | None:
-    """Return a shorter path for the commonest shape, (cell, record) -> None: it is called for every request."""
+    """Return a shorter path for the commonest shape, (cell or guest, record) -> None: it is called for each request."""
     shape = [hints.get(parameter) for parameter in signature.parameters]
-    if len(shape) != 2 or shape[0] is not CellRef or result not in (None, types.NoneType):
+    if len(shape) != 2 or shape[0] not in (CellRef, Guest) or result not in (None, types.NoneType):
         return None
     if not (isinstance(shape[1], type) and issubclass(shape[1], msgspec.Struct)):
         return None
     decode = struct_decoder(shape[1])
+    wants_guest = shape[0] is Guest
 
     def invoke(guest: Guest, address: int, length: int) -> int:
         if not length:
@@ -231,7 +232,7 @@ def _single_record(
             record = decode(data)
         except DecodeError as error:
             raise HostError(Errno.DECODE, str(error)) from None
-        method(guest.cell, record)
+        method(guest if wants_guest else guest.cell, record)
         return 0
 
     return invoke

@@ -19,13 +19,15 @@ class SetupEnv:
     """The host, as far as a capability may use it.
 
     Attributes:
-        storage_root: folder under which each cell has `{storage_root}/{cell name}/`; it may not exist yet.
+        storage_root: folder under which each cell has `{storage_root}/{cell name}/`, unless `storage_namespaces` has
+            another name for it; it may not exist yet.
         config: settings the operator gave this capability.
         http_port: port (or `host:port`) of the shared listener; "" means the default.
         http_config: settings of the shared listener.
         logger: writes records that carry `capability=<name>`.
-        scope: whom the set-up is for: the whole host, unless cells run in applications.
-        storage_namespaces: folder names that stand in for cell names under `storage_root`, by cell id; normally empty.
+        scope: whom the set-up is for: the whole host, or the application that runs in it.
+        storage_namespaces: folder names that stand in for cell names under `storage_root`, by cell id: the addresses
+            of cells that run several times in an application, else empty.
         services: what the capabilities of this host share, one object of a kind.
         cell_name: always "": set-up happens once for the host, before any cell is loaded.
         post: `post(event) -> Posted`: hand an event to its cell. From any thread; never blocks. What is not

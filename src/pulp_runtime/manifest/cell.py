@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
 from pulp_runtime.errors import ManifestError
+from pulp_runtime.manifest.fields import schema_version, sha256, version
 from pulp_runtime.manifest.limits import (
     DEFAULT_CALL_TIMEOUT_MS,
     DEFAULT_MAX_MEMORY_PAGES,
@@ -26,7 +26,7 @@ from pulp_runtime.manifest.limits import (
     SETTABLE,
     Limits,
 )
-from pulp_runtime.manifest.names import describe, explain_capability, explain_name, quote
+from pulp_runtime.manifest.names import APP_MANIFEST, describe, explain_capability, explain_name, quote
 from pulp_runtime.manifest.not_built import NOT_BUILT
 from pulp_runtime.manifest.table import Known, Table, read_table
 
@@ -36,8 +36,6 @@ RESTART_POLICIES: Final = ("never", "on_crash", "always")
 #: A manifest's name, looked for in this order, and the module it describes by default.
 MANIFEST_NAMES: Final[Mapping[str, str]] = {"pulp.cell.toml": "cell.wasm", "pulp.plugin.toml": "plugin.wasm"}
 _DEFAULT_WASM: Final = "cell.wasm"
-
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,17 +163,21 @@ def find_manifest(path: Path) -> Path:
         if os.path.isfile(path / name):
             return path / name
     looked_for = " or ".join(MANIFEST_NAMES)
-    raise ManifestError(path, f"read manifest: no {looked_for} in this directory; name the file itself")
+    if os.path.isfile(path / APP_MANIFEST):
+        reason = f"this is no cell but an application, with a {APP_MANIFEST}; start it with -app"
+    else:
+        reason = f"no {looked_for} in this directory; name the file itself"
+    raise ManifestError(path, f"read manifest: {reason}")
 
 
 def _read(table: Table) -> CellSpec:
     return CellSpec(
         manifest_path=table.path,
-        schema_version=_schema_version(table),
+        schema_version=schema_version(table, SCHEMA_VERSION),
         name=_name(table),
-        version=_version(table),
+        version=version(table),
         wasm_path=_wasm_path(table),
-        wasm_sha256=_wasm_sha256(table),
+        wasm_sha256=sha256(table, "wasm_sha256"),
         provides=_distinct(table.texts("provides")),
         consumes=_distinct(table.texts("consumes")),
         host_consumes=_host_consumes(table),
@@ -197,17 +199,6 @@ def _read(table: Table) -> CellSpec:
     )
 
 
-def _schema_version(table: Table) -> int:
-    found = table.integer("schema_version") or SCHEMA_VERSION
-    if found > SCHEMA_VERSION:
-        reason = f"is newer than host supports (max {SCHEMA_VERSION}); update the host or write 1"
-    elif found < 1:
-        reason = f"is not a version; write {SCHEMA_VERSION} or leave it out"
-    else:
-        return found
-    raise table.invalid(f"schema_version {found} {reason}", field="schema_version")
-
-
 def _name(table: Table) -> str:
     name = table.text("name").strip()
     if not name:
@@ -218,32 +209,12 @@ def _name(table: Table) -> str:
     return name
 
 
-def _version(table: Table) -> str:
-    version = table.text("version").strip()
-    if not version:
-        raise table.invalid('version is required; write for example version = "0.1.0"', field="version")
-    return version
-
-
 def _wasm_path(table: Table) -> Path:
     default = MANIFEST_NAMES.get(table.path.name, _DEFAULT_WASM)
     wasm = table.text("wasm") or default
     if "\0" in wasm:
         raise table.invalid(f'wasm contains a NUL character; write wasm = "{default}"', field="wasm")
     return table.path.parent / wasm
-
-
-def _wasm_sha256(table: Table) -> str | None:
-    if "wasm_sha256" not in table.values:
-        return None
-    digest = table.text("wasm_sha256").strip().lower()
-    if not digest:
-        reason = "wasm_sha256 is required once the field is there"
-    elif not _SHA256.fullmatch(digest):
-        reason = f"wasm_sha256 {quote(digest)} is not 64 hexadecimal digits"
-    else:
-        return digest
-    raise table.invalid(f"{reason}; write the output of sha256sum, or remove the field", field="wasm_sha256")
 
 
 def _host_consumes(table: Table) -> tuple[str, ...]:

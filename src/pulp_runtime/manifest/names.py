@@ -10,6 +10,9 @@ import re
 import unicodedata
 from typing import Final
 
+#: What an application's manifest is called in its folder.
+APP_MANIFEST: Final = "pulp.app.toml"
+
 NAME_CHARACTERS: Final = 63
 NAME_RULE: Final = (
     f'a name has 1 to {NAME_CHARACTERS} characters: a lower-case letter, then lower-case letters, digits, "_" or "-"'
@@ -18,10 +21,16 @@ CAPABILITY_RULE: Final = (
     'a capability is lower-case letters and digits in words joined by ".", "_" or "-", as in "storage.kv"'
 )
 
+INSTANCE_RULE: Final = (
+    f'the name of an instance has 1 to {NAME_CHARACTERS} characters: lower-case letters, digits, "_" or "-", '
+    "first a letter or a digit"
+)
+
 #: Import modules of every guest, and the host's own scope.
 RESERVED_NAMES: Final = frozenset({"pulp", "wasi_snapshot_preview1", "host"})
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_INSTANCE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _CAPABILITY: Final = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 _FALLBACK: Final = "my-cell"
 _QUOTED_CHARACTERS: Final = 80
@@ -34,6 +43,17 @@ def explain_name(name: str) -> str | None:
     if _NAME.fullmatch(name):
         return None
     return f"{quote(name)} {_fault(name)}; {NAME_RULE}; write for example {quote(_nearest(name))}"
+
+
+def explain_instance(name: str) -> str | None:
+    """Say what is wrong with the name of a placement; None if nothing is. It ends up in addresses and folder names."""
+    if _INSTANCE.fullmatch(name):
+        return None
+    if "@" in name:
+        return (
+            f'{quote(name)} may not contain "@", which joins cell and instance in an address; write the part after it'
+        )
+    return f"{quote(name)} {_fault(name)}; {INSTANCE_RULE}"
 
 
 def explain_capability(name: str) -> str | None:

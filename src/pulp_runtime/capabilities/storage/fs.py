@@ -183,7 +183,7 @@ class Files:
                 if other != cell.id and _overlap(root.path, taken.path):
                     raise ExtensionError(
                         f"{NAME}: the folder {root.path} of cell {cell.id} and the folder {taken.path} of cell {other} "
-                        f"overlap; give each a folder of its own ({_variable(cell.id)})"
+                        f"overlap; give each a folder of its own ({_variable(cell.address)})"
                     )
             try:
                 os.close(root.open())
@@ -241,8 +241,8 @@ def _deadline(guest: Guest) -> Callable[[], None]:
 # Where a cell's folder is -------------------------------------------------------------------------------------------
 
 
-def _variable(cell_id: str) -> str:
-    return f"PULP_FS_ROOT_{re.sub('[^A-Z0-9]', '_', cell_id.upper())}"
+def _variable(address: str) -> str:
+    return f"PULP_FS_ROOT_{re.sub('[^A-Z0-9]', '_', address.upper())}"
 
 
 def _place(cell: CellRef, env: SetupEnv) -> Path:
@@ -251,7 +251,7 @@ def _place(cell: CellRef, env: SetupEnv) -> Path:
     if name in ("", ".", "..") or any(character in name for character in "/\\:\0"):
         raise ExtensionError(f"{NAME}: {name!r} is no name for a folder; rename the cell")
     own = env.storage_root.absolute() / name
-    variable = _variable(cell.id)
+    variable = _variable(cell.address)
     chosen = os.environ.get(variable, "")
     if not chosen:
         return own
