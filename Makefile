@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PORT   ?= 8080
 
-.PHONY: run test lint bench fuzz setup dev guests clean
+.PHONY: run test lint bench autobahn fuzz setup dev guests clean
 .DEFAULT_GOAL := run
 
 $(VENV)/.ready: pyproject.toml
@@ -23,7 +23,8 @@ setup: $(VENV)/.ready ## make .venv with the command in .venv/bin/pulp
 dev: $(VENV)/.ready-dev ## add what tests, lint and benchmarks need (compilers too: 600 MB)
 
 run: setup ## serve the example cells on port 8080 (Ctrl-C stops)
-	$(BIN)/pulp run examples/echo/c examples/heartbeat/c --http-port $(PORT)
+	$(BIN)/pulp run examples/echo/c examples/heartbeat/c examples/counter/c examples/chat/c examples/todo/c \
+		--http-port $(PORT)
 
 test: dev ## the whole suite
 	$(BIN)/pytest -n 2 --dist loadgroup
@@ -34,9 +35,20 @@ lint: dev ## format, style, types, floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: dev ## measure against peers in the same run (under three minutes)
+bench: dev ## measure against peers in the same run (some minutes; each is also a command of its own)
 	$(BIN)/python -m benchmarks.http_echo
 	$(BIN)/python -m benchmarks.crossing
+	$(BIN)/python -m benchmarks.tls
+	$(BIN)/python -m benchmarks.websocket
+	$(BIN)/python -m benchmarks.sse
+	$(BIN)/python -m benchmarks.outbound
+	$(BIN)/python -m benchmarks.files
+	$(BIN)/python -m benchmarks.sqlite
+	$(BIN)/python -m benchmarks.kv
+	$(BIN)/python -m benchmarks.udp
+
+autobahn: dev ## every case of Autobahn|Testsuite, with a Python 2.7 (ten minutes)
+	$(BIN)/python scripts/autobahn.py
 
 fuzz: dev ## a million hostile inputs over every host import and decoder
 	$(BIN)/python -m tests.fuzz --cases 1000000

@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -136,7 +137,9 @@ def resident_mib(pid: int) -> float:
     return kib * 1024 / MIB
 
 
-def first_answer(port: int, path: str, *, seconds: float = 30.0) -> http.client.HTTPResponse:
+def first_answer(
+    port: int, path: str, *, seconds: float = 30.0, tls: ssl.SSLContext | None = None
+) -> http.client.HTTPResponse:
     """Ask until the server answers; return its answer, read.
 
     Raises:
@@ -144,7 +147,10 @@ def first_answer(port: int, path: str, *, seconds: float = 30.0) -> http.client.
     """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+        if tls is None:
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+        else:
+            client = http.client.HTTPSConnection("127.0.0.1", port, timeout=seconds, context=tls)
         try:
             client.request("GET", path)
             answer = client.getresponse()

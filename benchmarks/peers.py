@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -39,12 +40,14 @@ class Peer:
         about: version and mode.
         command: `command(port)`: what to run.
         environment: added to ours.
+        tls: how a client trusts it, where it speaks TLS.
     """
 
     name: str
     about: str
     command: Callable[[int], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class Running:
     @property
     def url(self) -> str:
         """What to ask for."""
-        return f"http://127.0.0.1:{self.port}{PATH}"
+        return f"{'https' if self.peer.tls else 'http'}://127.0.0.1:{self.port}{PATH}"
 
 
 def pulp(name: str, cell: str, *, cache: Path | None = None) -> Peer:
@@ -176,7 +179,7 @@ def running(peer: Peer) -> Iterator[Running]:
         )
         try:
             try:
-                answer = first_answer(port, PATH)
+                answer = first_answer(port, PATH, tls=peer.tls)
             except Unmeasurable as error:
                 log.seek(0)
                 raise Unmeasurable(f"{peer.name}: {error}\n{log.read().decode(errors='replace')[-2000:]}") from None

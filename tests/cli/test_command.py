@@ -69,6 +69,14 @@ def test_run_takes_paths_and_flags_in_any_order(parsed: Parse) -> None:
     assert options == HostOptions(manifests=("a", "b", "-c"), http_port="1", storage_root="d")
 
 
+@pytest.mark.parametrize("dash", ["-", "--"])
+def test_the_certificate_and_http2_are_asked_for_by_name(parsed: Parse, dash: str) -> None:
+    options = parsed("run", "a", f"{dash}http-cert", "c.pem", f"{dash}http-key=k.pem", f"{dash}http2")
+
+    assert options == HostOptions(manifests=("a",), http_cert="c.pem", http_key="k.pem", http2=True)
+    assert parsed("-manifest", "a") == HostOptions(manifests=("a",))
+
+
 def test_a_comma_in_a_path_of_run_is_a_comma(parsed: Parse) -> None:
     assert parsed("run", "a,b").manifests == ("a,b",)
 
@@ -82,7 +90,7 @@ def test_a_comma_in_a_path_of_run_is_a_comma(parsed: Parse) -> None:
         (["-manifest"], "'--manifest' requires an argument"),
         (["-manifest", "a", "-log-format", "xml"], "'xml' is not one of 'auto', 'text', 'json'"),
         (["run"], "Missing argument 'PATH...'"),
-        (["run", "a", "-http-prt", "1"], "Did you mean '--http-port'?"),
+        (["run", "a", "-storage-rot", "1"], "Did you mean '--storage-root'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

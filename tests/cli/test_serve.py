@@ -26,8 +26,8 @@ def _no_port(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"host": "h", "manifests": ("m",)}, "-host, -app, and -manifest are mutually exclusive"),
         ({"app": "a", "manifests": ("m",)}, "-host, -app, and -manifest are mutually exclusive"),
         ({"manifests": ("m",), "validate_host": True}, "-validate-host requires -host"),
-        ({"app": "a"}, "name the cells with -manifest"),
-        ({"host": "h", "validate_host": True}, "name the cells with -manifest"),
+        ({"app": "a", "manifests": ("m", "a")}, "a is an application, which runs alone: pulp run a"),
+        ({"host": "h", "validate_host": True}, "write -manifest or -app"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
@@ -57,3 +57,22 @@ def test_the_port_is_put_into_the_environment_unless_it_is_there(
         serve(HostOptions(http_port=flag))
 
     assert os.environ.get("HTTP_PORT") == after
+
+
+@pytest.mark.parametrize(
+    ("before", "flag", "after"),
+    [(None, "c.pem", "c.pem"), ("e.pem", "c.pem", "e.pem"), ("", "c.pem", "c.pem"), (None, None, None)],
+    ids=["the flag", "the environment before the flag", "but not when it is empty", "neither"],
+)
+@pytest.mark.parametrize(("option", "variable"), [("http_cert", "HTTP_CERT"), ("http_key", "HTTP_KEY")])
+def test_the_certificate_is_put_into_the_environment_unless_it_is_there(
+    monkeypatch: pytest.MonkeyPatch, option: str, variable: str, before: str | None, flag: str | None, after: str | None
+) -> None:
+    monkeypatch.setenv(variable, "remembered")
+    monkeypatch.delenv(variable)
+    if before is not None:
+        monkeypatch.setenv(variable, before)
+    with pytest.raises(SystemExit):
+        serve(HostOptions(**{option: flag}))
+
+    assert os.environ.get(variable) == after

@@ -82,7 +82,7 @@ class Http1Connection(Http1Answers):
             self._close()
         elif self._request is not None and self._service.on_disconnect is not None:
             self._service.on_disconnect(self._request)
-        return self._transport.can_write_eof()  # TLS has no half-close; there the transport ends it
+        return self._transport.can_write_eof()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Give up the place; tell the application if somebody still works for this client."""

@@ -90,6 +90,7 @@ class Http1Answers(SocketPeer):
         unread = bytes(self._buffer)
         self._buffer.clear()
         if self._reading_paused:
+            self._reading_paused = False
             self._transport.resume_reading()
         self._leave()
         return TakenOver(self._transport, unread, self._service)

@@ -12,13 +12,16 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from pulp_runtime._net.exchange import BodyPlan, Handler, Service, address_text
 from pulp_runtime._net.head import HeaderBlock, RequestLine
 from pulp_runtime._net.http1 import Http1Connection
 from pulp_runtime._net.settings import HttpSettings
 from pulp_runtime.errors import ListenError
+
+if TYPE_CHECKING:
+    from pulp_runtime._net.tls import Certificate
 
 SWEEP_SECONDS: Final = 1.0
 
@@ -100,6 +103,8 @@ class Listener:
         *,
         on_disconnect: Handler | None = None,
         bodies: Callable[[RequestLine, HeaderBlock], BodyPlan] | None = None,
+        certificate: Certificate | None = None,
+        http2: bool = False,
     ) -> None:
         """Start accepting; returns at once.
 
@@ -108,6 +113,8 @@ class Listener:
             settings: timeouts and limits.
             on_disconnect: see `Service`.
             bodies: see `Service`.
+            certificate: speak TLS with it, and HTTP/2 with clients that ask for it.
+            http2: without a certificate, speak HTTP/2 with clients that begin with its preface.
         """
         loop = asyncio.get_running_loop()
         settings = settings or HttpSettings()
@@ -120,8 +127,9 @@ class Listener:
             changed=self._connections_changed,
         )
         self._service = service
+        protocol = _protocols(service, certificate, http2=http2)
         for bound in self._sockets:
-            server = await loop.create_server(lambda: Http1Connection(service), sock=bound, backlog=settings.backlog)
+            server = await loop.create_server(protocol, sock=bound, backlog=settings.backlog)
             self._servers.append(server)
 
     def sweep(self, now: float) -> None:
@@ -190,6 +198,32 @@ class Listener:
         self.sweep(self._service.time())
         if self._service.connections and self._sweep is None:
             self._schedule_sweep()
+
+
+def _protocols(service: Service, certificate: Certificate | None, *, http2: bool) -> Callable[[], asyncio.BaseProtocol]:
+    """Return what makes the protocol of a new connection. What only some hosts speak is imported for them alone."""
+
+    def http1() -> Http1Connection:
+        return Http1Connection(service)
+
+    if certificate is None and not http2:
+        return http1
+    from pulp_runtime._net.http2 import Http2Connection
+    from pulp_runtime._net.http2_head import Http2Heads
+
+    heads = Http2Heads(service.heads, service.settings)
+
+    def http2_connection() -> Http2Connection:
+        return Http2Connection(service, heads)
+
+    if certificate is None:
+        from pulp_runtime._net.preface import PrefaceReader
+
+        return lambda: PrefaceReader(service, http1, http2_connection)
+    from pulp_runtime._net.tls import HTTP2
+    from pulp_runtime._net.tls_peer import TlsPeer
+
+    return lambda: TlsPeer(service, certificate.context, lambda alpn: http2_connection() if alpn == HTTP2 else http1())
 
 
 def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, _Address]]:

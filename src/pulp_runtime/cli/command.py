@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pulp_runtime.cli.serve import HostOptions, serve
+from pulp_runtime.cli.serve import HostOptions, cells_or_app, serve
 
 _FORMATS = ("auto", "text", "json")
 _LEVELS = ("debug", "info", "warning", "error")
@@ -102,42 +102,63 @@ def _name(word: str) -> str:
     return word.partition("=")[0].removeprefix("-").removeprefix("-")
 
 
+_SHARED = (
+    click.option(
+        "--http-port",
+        "http_port",
+        metavar="PORT",
+        help="Listener port or host:port (8080); $HTTP_PORT wins.",
+    ),
+    click.option(
+        "--config",
+        "config",
+        default="",
+        metavar="FILE",
+        help="Settings of the listener and of capabilities, a TOML table for each.",
+    ),
+    click.option(
+        "--http-cert",
+        "http_cert",
+        metavar="FILE",
+        help="Speak TLS with this certificate chain; $HTTP_CERT wins. SIGHUP has it read again.",
+    ),
+    click.option("--http-key", "http_key", metavar="FILE", help="The certificate's key; $HTTP_KEY wins."),
+    click.option(
+        "--http2",
+        "http2",
+        is_flag=True,
+        help="HTTP/2 without TLS too, for clients that know beforehand.",
+    ),
+    click.option(
+        "--storage-root",
+        "storage_root",
+        default="./data",
+        metavar="DIR",
+        show_default=True,
+        help="Folder for the cells' data.",
+    ),
+    click.option(
+        "--log-format",
+        "log_format",
+        type=click.Choice(_FORMATS),
+        default="auto",
+        show_default=True,
+        help="auto: readable on a terminal, key=value elsewhere.",
+    ),
+    click.option(
+        "--log-level",
+        "log_level",
+        type=click.Choice(_LEVELS),
+        default="info",
+        show_default=True,
+        help="Least level that is logged.",
+    ),
+)
+"""The options that every way of serving has."""
+
+
 def _shared(command: _Command) -> _Command:
-    """Add the options that every way of serving has."""
-    for option in reversed(
-        (
-            click.option(
-                "--http-port",
-                "http_port",
-                metavar="PORT",
-                help="Listener port or host:port (8080); $HTTP_PORT wins.",
-            ),
-            click.option(
-                "--storage-root",
-                "storage_root",
-                default="./data",
-                metavar="DIR",
-                show_default=True,
-                help="Folder for the cells' data.",
-            ),
-            click.option(
-                "--log-format",
-                "log_format",
-                type=click.Choice(_FORMATS),
-                default="auto",
-                show_default=True,
-                help="auto: readable on a terminal, key=value elsewhere.",
-            ),
-            click.option(
-                "--log-level",
-                "log_level",
-                type=click.Choice(_LEVELS),
-                default="info",
-                show_default=True,
-                help="Least level that is logged.",
-            ),
-        )
-    ):
+    for option in reversed(_SHARED):
         command = option(command)
     return command
 
@@ -150,7 +171,7 @@ def _shared(command: _Command) -> _Command:
     metavar="PATH",
     help="A cell's manifest; repeatable, or several separated by commas.",
 )
-@click.option("--app", "app", default="", metavar="PATH", help="An application (not in this version).")
+@click.option("--app", "app", default="", metavar="PATH", help="An application's manifest, or a folder with one.")
 @click.option("--host", "host", default="", metavar="PATH", help="Several applications (not in this version).")
 @click.option("--validate-host", "validate_host", is_flag=True, help="With --host: start nothing.")
 @_shared
@@ -158,7 +179,8 @@ def _shared(command: _Command) -> _Command:
 def _host(ctx: click.Context, /, manifests: tuple[str, ...], **options: Any) -> None:
     """Run WebAssembly cells until SIGINT or SIGTERM, each with exactly the capabilities its manifest declares.
 
-    PATH is a manifest, or with `run` also a folder that holds one. Every option may be written with one dash or two.
+    PATH is a manifest, or with `run` also a folder that holds one: of a cell, or of one application, which runs alone.
+    Every option may be written with one dash or two.
     """
     paths = [path for given in manifests for path in map(str.strip, given.split(",")) if path]
     serve(HostOptions(manifests=tuple(paths), ignored=ctx.obj, **options))
@@ -174,5 +196,39 @@ def _verbs() -> None:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @_shared
 def _run(paths: tuple[str, ...], **shared: Any) -> None:
-    """Run the cells at PATH...: manifests, or folders with a pulp.cell.toml."""
-    serve(HostOptions(manifests=paths, **shared))
+    """Run the cells at PATH...: manifests, or folders with a pulp.cell.toml. Or the application at PATH, alone."""
+    serve(HostOptions(**cells_or_app(paths), **shared))
+
+
+_storage_root = click.option(
+    "--storage-root",
+    "storage_root",
+    default="./data",
+    metavar="DIR",
+    show_default=True,
+    help="Folder for the cells' data.",
+)
+
+
+@_verbs.command("backup", cls=_Verb)
+@click.argument("name", metavar="CELL")
+@click.option("--output", "output", default="", metavar="FILE", help="The backup; CELL.tar by default.")
+@click.option("--namespace", "namespace", is_flag=True, help="CELL is a namespace that cells share in storage.kv.")
+@_storage_root
+def _backup(name: str, output: str, namespace: bool, storage_root: str) -> None:
+    """Copy what CELL keeps, database, keys and files, into one file. The cell may run meanwhile."""
+    from pulp_runtime.cli.backup import backup
+
+    backup(name, output=output, namespace=namespace, storage_root=storage_root)
+
+
+@_verbs.command("restore", cls=_Verb)
+@click.argument("file", metavar="FILE")
+@click.option("--cell", "cell", default="", metavar="NAME", help="Restore as this cell, or as this namespace.")
+@click.option("--replace", "replace", is_flag=True, help="Put it in the place of what is there, which is kept.")
+@_storage_root
+def _restore(file: str, cell: str, replace: bool, storage_root: str) -> None:
+    """Put back what `pulp backup` wrote into FILE. No host may run the cell meanwhile."""
+    from pulp_runtime.cli.restore import restore
+
+    restore(file, name=cell, replace=replace, storage_root=storage_root)

@@ -36,6 +36,10 @@ class HostOptions:
     host: str = ""
     validate_host: bool = False
     http_port: str | None = None
+    http_cert: str | None = None
+    http_key: str | None = None
+    http2: bool = False
+    config: str = ""
     storage_root: str = "./data"
     log_format: str = "auto"
     log_level: str = "info"
@@ -50,6 +54,9 @@ def serve(options: HostOptions) -> None:
     # A variable that is set beats the flag, even if it is empty (spec/core §1.2); guests see it too.
     if options.http_port:
         os.environ.setdefault("HTTP_PORT", options.http_port)
+    for name, path in (("HTTP_CERT", options.http_cert), ("HTTP_KEY", options.http_key)):
+        if path and not os.environ.get(name):  # here an empty one does not: it would be a host without TLS
+            os.environ[name] = path
     log.configure(options.log_format, level=options.log_level)
     if problem := _problem(options):
         log.Log("pulp").error("invalid runtime input", err=problem)
@@ -68,13 +75,30 @@ def _problem(options: HostOptions) -> str:
         return f"provide exactly one of -host, -app, or -manifest; did you mean: pulp run {options.ignored}"
     if not given:
         return "provide exactly one of -host, -app, or -manifest; or: pulp run PATH... (see pulp --help)"
+    if options.app and options.app in options.manifests:
+        return f"{options.app} is an application, which runs alone: pulp run {options.app}"
     if given > 1:
         return "-host, -app, and -manifest are mutually exclusive"
     if options.validate_host and not options.host:
         return "-validate-host requires -host"
-    if options.app or options.host:
-        return "this version runs cells; -app and -host are not built yet, name the cells with -manifest"
+    if options.host:
+        return "this version runs cells and one application; -host is not built yet, write -manifest or -app"
     return ""
+
+
+def cells_or_app(paths: tuple[str, ...]) -> dict[str, Any]:
+    """Return the options for the paths of `run`: cells, or an application; both when they are mixed."""
+    apps = [path for path in paths if _is_app(path)]
+    if not apps:
+        return {"manifests": paths}
+    return {"app": apps[0], "manifests": paths if len(paths) > 1 else ()}
+
+
+def _is_app(path: str) -> bool:
+    """Tell whether a path of `run` leads to an application: its manifest, or the folder that holds one."""
+    from pulp_runtime.manifest.names import APP_MANIFEST
+
+    return os.path.basename(path) == APP_MANIFEST or os.path.isfile(os.path.join(path, APP_MANIFEST))
 
 
 class _Serving:
@@ -85,6 +109,7 @@ class _Serving:
         self._log = log.Log("pulp")
         self._signalled = asyncio.Event()
         self._signalled_at = 0.0
+        self._host: Host | None = None
 
     async def run(self) -> tuple[int, bool]:
         """Return the exit code, and whether every thread has ended."""
@@ -96,7 +121,15 @@ class _Serving:
         from pulp_runtime.host import Host
 
         try:
-            host = Host(self._options.manifests, storage_root=self._options.storage_root)
+            config = self._config()
+            if config.get("http", {}).get("cert"):
+                signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._on_hangup))
+            self._host = host = Host(
+                self._options.manifests,
+                app=self._options.app or None,
+                storage_root=self._options.storage_root,
+                config=config,
+            )
         except ManifestError as error:
             self._log.error("manifest load failed", err=str(error))
             return EXIT_FAILED, True
@@ -122,7 +155,7 @@ class _Serving:
             pass  # a signal during start-up; start has released what it had
         except PulpError as error:
             stop.cancel()
-            self._report(error)
+            self._report(error, host)
             return EXIT_FAILED
         else:
             # What a start leaves behind lives as long as the process: looking through it again and again is a waste.
@@ -130,7 +163,11 @@ class _Serving:
             gc.set_threshold(GC_ALLOCATIONS)
             gc.enable()
             await self._until_stopped(host, stop)
-        self._log.info("pulp exit clean")
+        if host.app is None:
+            self._log.info("pulp exit clean")
+        elif host.unclean:  # one cell's goodbye is the application's (spec/core §1.6)
+            self._log.error("application shutdown failed", err="; ".join(host.unclean))
+            return EXIT_FAILED
         return EXIT_OK
 
     async def _until_stopped(self, host: Host, stop: asyncio.Future[Any]) -> None:
@@ -155,8 +192,25 @@ class _Serving:
             await host.stop()
             await control.stop()
 
-    def _report(self, error: PulpError) -> None:
-        if isinstance(error.__cause__, HookFailed):
+    def _config(self) -> dict[str, dict[str, Any]]:
+        """Return what the file, the flags and their variables set; the file comes last."""
+        config: dict[str, dict[str, Any]] = {}
+        if self._options.config:
+            from pulp_runtime.cli.config import read_config
+
+            config = read_config(self._options.config)
+        set_by_flags: dict[str, Any] = {"http2": True} if self._options.http2 else {}
+        for name, variable in (("cert", "HTTP_CERT"), ("key", "HTTP_KEY")):
+            if os.environ.get(variable):  # its flag is there too by now
+                set_by_flags[name] = os.environ[variable]
+        if set_by_flags:
+            config["http"] = {**config.get("http", {}), **set_by_flags}
+        return config
+
+    def _report(self, error: PulpError, host: Host) -> None:
+        if host.app is not None:
+            self._log.error("application failed to start", err=str(error))
+        elif isinstance(error.__cause__, HookFailed):
             self._log.error("capability setup failed", err=str(error))
         else:
             self._log.error(str(error))
@@ -171,6 +225,11 @@ class _Serving:
         elif now - self._signalled_at > ONE_SIGNAL_SECONDS:
             self._log.warning("second signal: ending at once", signal=name)
             _end_now(EXIT_FAILED)
+
+    def _on_hangup(self) -> None:
+        """Have new connections use the certificate as it is on disk now."""
+        if self._host is not None:
+            self._host.reload_certificate()
 
     def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log what a callback or a protocol raised; the loop goes on."""
