@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from pulp_runtime import Host, StartError
-from pulp_runtime.capabilities.storage.sqlite_file import database_path
+from pulp_runtime.capabilities.storage.place import cell_folder
 from pulp_runtime.errors import CallRefused, CellTrap, Errno, ManifestError, OperationFailed
 from pulp_runtime.ext import Capability, CellRef, Posted, Scope, SetupEnv, StepEvent
 
@@ -200,7 +200,7 @@ def test_threat_47_placements_of_one_cell_have_databases_of_their_own(placed, ap
     watcher = Watcher()
     path = app(placed("a", WATCHED), placed("b", WATCHED), lines=TWO)
     with start(path, capabilities=[watcher.capability]):
-        folders = {address: database_path(watcher.env, ref).parent for address, ref in watcher.refs.items()}
+        folders = {address: cell_folder(watcher.env, ref) for address, ref in watcher.refs.items()}
     assert folders == {address: tmp_path / "data" / address for address in ("a", "b@x", "b@y")}
 
 

@@ -15,7 +15,20 @@ def _make(module: str) -> Capability:
 
 
 _MODULES: Final = {
+    "storage.fs": "storage.fs",
+    "storage.kv": "storage.kv",
+    "storage.sqlite": "storage.sqlite",
     "transport.http.inbound": "transport.http_inbound",
+    "transport.ws.inbound": "transport.ws_inbound",
+    "transport.sse": "transport.sse",
+    "transport.http.outbound": "transport.http_outbound",
+    "transport.ws.outbound": "transport.ws_outbound",
+    "network.udp": "network.udp",
+    "spawn.process": "spawn.process",
+    "spawn.pty": "spawn.pty",
+    "discovery.mdns": "discovery.mdns",
+    "identity.jwt.hs256": "identity.jwt_hs256",
+    "workers": "workers",
 }
 
 BUILT_IN: Final[Mapping[str, Callable[[], Capability]]] = {
