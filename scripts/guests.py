@@ -108,9 +108,22 @@ GO = Tool(
 )  # fmt: skip
 
 BUILDS = (
+    Build("calls/prices", "prices.wasm", C, ("prices.c",)),
+    Build("calls/shop", "shop.wasm", C, ("shop.c",)),
+    Build("counter/c", "counter.wasm", C, ("counter.c",)),
+    Build("counter/go", "counter.wasm", GO, (".",)),
     Build("echo/c", "echo.wasm", C, ("echo.c",)),
     Build("echo/go", "echo.wasm", GO, (".",)),
+    Build("files/c", "files.wasm", C, ("files.c",)),
+    Build("fetch-proxy/c", "fetch_proxy.wasm", C, ("fetch_proxy.c",)),
+    Build("fetch-proxy/go", "fetch_proxy.wasm", GO, (".",)),
     Build("heartbeat/c", "heartbeat.wasm", C, ("heartbeat.c",)),
+    Build("ledger/c", "ledger.wasm", C, ("ledger.c",)),
+    Build("todo/c", "todo.wasm", C, ("todo.c",)),
+    Build("udp-echo/c", "udp_echo.wasm", C, ("udp_echo.c",)),
+    Build("chat/c", "chat.wasm", C, ("-Wno-c23-extensions", "chat.c")),
+    Build("chat/go", "chat.wasm", GO, (".",)),
+    Build("ws-echo/c", "ws_echo.wasm", C, ("ws_echo.c",)),
     Build("extension/greet-cell", "greet.wasm", C, ("greet.c",)),
     Build("extension/pulp-ext-clock/cell", "clock.wasm", C, ("-I", "../../../../sdk/c", "clock.c")),
 )
