@@ -34,6 +34,8 @@ FORWARDED: Final = ("HTTP_PORT", "TZ")
 """The only environment variables a guest sees; anything else on the host is none of its business."""
 
 Blocking = Callable[[], AbstractContextManager[None]]
+COMPUTING_TICKS: Final = 20
+"""Ticks of one call before it may be said to compute; one that was only kept from running seldom lasts so long."""
 _IDLE_BYTES: Final = 20
 _NESTED_ALLOCATIONS: Final = 8  # how deep an allocator may call host functions that allocate
 
@@ -282,7 +284,8 @@ class Instance:
         """Return whether the call in progress takes long, and has not called the host since this was last asked."""
         before, self._calls = self._calls, self._imports.calls
         alone = before == self._calls and not self.nested
-        return alone and self._imports.pace is not Pace.FREE and self in self._engine.ticker.inside
+        ticker = self._engine.ticker
+        return alone and self in ticker.inside and ticker.epoch - self._armed > COMPUTING_TICKS
 
     def idle(self, envelope: bytes) -> int:
         """Hand over an envelope without an event, in a buffer that is allocated once and kept (spec/core §3.5)."""
