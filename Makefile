@@ -23,7 +23,7 @@ setup: $(VENV)/.ready ## make .venv with the command in .venv/bin/pulp
 dev: $(VENV)/.ready-dev ## add what tests, lint and benchmarks need (compilers too: 600 MB)
 
 run: setup ## serve the example cells on port 8080 (Ctrl-C stops)
-	$(BIN)/pulp run examples/echo/c examples/heartbeat/c examples/counter/c examples/chat/c examples/todo/c \
+	$(BIN)/pulp run examples/echo/c examples/heartbeat/c examples/calls/prices examples/calls/shop examples/todo/c \
 		--http-port $(PORT)
 
 test: dev ## the whole suite

@@ -31,7 +31,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}/"
+        self.url = f"http://127.0.0.1:{self._port}/todo/"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

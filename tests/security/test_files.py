@@ -6,6 +6,7 @@ Every way to files that a cell has is a `Store`, and every store must withstand 
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
@@ -504,6 +505,7 @@ def test_threat_09_no_call_leaves_a_descriptor_open(store: FsStore, outside: Pat
     (store.folder / "link").symlink_to(outside)
     (store.folder / "loop").symlink_to("loop")
     os.mkfifo(store.folder / "pipe")
+    gc.collect()  # what others left behind must not be closed in between and counted for us
     before = len(os.listdir("/dev/fd"))
     for path in itertools.islice(itertools.cycle(["mine", "none", "link", "loop", "pipe", "a/b", "..", "mine/x"]), 400):
         store.read(path)
@@ -513,7 +515,7 @@ def test_threat_09_no_call_leaves_a_descriptor_open(store: FsStore, outside: Pat
         store.rename(path, "x/y/z")
         store.remove_all("x")
 
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before
 
 
 def test_threat_09_a_host_without_descriptors_answers_a_code_and_goes_on(store: FsStore) -> None:

@@ -1,9 +1,9 @@
 /* todo: a list that survives. Its page is served from the folder `public` by the host; here is what it talks to.
  *
- *     GET    /api/todos              [{"id":1,"text":"buy tea","done":false}, ...]
- *     POST   /api/todos              the text, as it is -> 201
- *     POST   /api/todos/:id/toggle   done, or not done after all -> 204
- *     DELETE /api/todos/:id          -> 204
+ *     GET    /todo/api              [{"id":1,"text":"buy tea","done":false}, ...]
+ *     POST   /todo/api              the text, as it is -> 201
+ *     POST   /todo/api/:id/toggle   done, or not done after all -> 204
+ *     DELETE /todo/api/:id          -> 204
  */
 #include "pulp.h"
 
@@ -45,10 +45,10 @@ int32_t pulp_init(const uint8_t *config, uint32_t len) {
     pulp_bytes none = {NULL, 0};
     int32_t code = run("CREATE TABLE IF NOT EXISTS todos (id INTEGER PRIMARY KEY, text TEXT NOT NULL,"
                        " done INTEGER NOT NULL DEFAULT 0)", none, NULL);
-    if (code == PULP_OK) code = pulp_http_register("GET", "/api/todos");
-    if (code == PULP_OK) code = pulp_http_register("POST", "/api/todos");
-    if (code == PULP_OK) code = pulp_http_register("POST", "/api/todos/:id/toggle");
-    if (code == PULP_OK) code = pulp_http_register("DELETE", "/api/todos/:id");
+    if (code == PULP_OK) code = pulp_http_register("GET", "/todo/api");
+    if (code == PULP_OK) code = pulp_http_register("POST", "/todo/api");
+    if (code == PULP_OK) code = pulp_http_register("POST", "/todo/api/:id/toggle");
+    if (code == PULP_OK) code = pulp_http_register("DELETE", "/todo/api/:id");
     return code;
 }
 

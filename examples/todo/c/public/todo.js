@@ -9,17 +9,17 @@ async function call(method, path, body) {
 }
 
 async function show() {
-  const todos = await (await call("GET", "/api/todos")).json();
+  const todos = await (await call("GET", "/todo/api")).json();
   list.replaceChildren(...todos.map((todo) => {
     const item = document.createElement("li");
     const words = document.createElement("span");
     const remove = document.createElement("button");
     item.className = todo.done ? "done" : "";
     words.textContent = todo.text;
-    words.onclick = () => change("POST", `/api/todos/${todo.id}/toggle`);
+    words.onclick = () => change("POST", `/todo/api/${todo.id}/toggle`);
     remove.textContent = "×";
     remove.setAttribute("aria-label", "remove");
-    remove.onclick = () => change("DELETE", `/api/todos/${todo.id}`);
+    remove.onclick = () => change("DELETE", `/todo/api/${todo.id}`);
     item.append(words, remove);
     return item;
   }));
@@ -39,7 +39,7 @@ document.getElementById("add").onsubmit = (event) => {
   event.preventDefault();
   const said = text.value.trim();
   text.value = "";
-  if (said) change("POST", "/api/todos", said);
+  if (said) change("POST", "/todo/api", said);
 };
 
 show();
