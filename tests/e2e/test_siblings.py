@@ -193,9 +193,6 @@ def test_threat_24_cells_that_each_use_their_whole_stack_in_one_chain_do_no_harm
                 def claim(self) -> bool:
                     return True
 
-                def computes(self) -> bool:
-                    return False
-
             runner.lane.ready(OneTurn())
             assert done.wait(20)
             return answers[0]

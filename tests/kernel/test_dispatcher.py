@@ -49,9 +49,6 @@ class Runner:
         self.turns: list[str] = []
         self.done = threading.Event()
 
-    def computes(self) -> bool:
-        return False
-
     def claim(self) -> bool:
         return True
 

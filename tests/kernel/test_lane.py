@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +22,6 @@ class Turn:
         self.threads: list[str] = []
         self.taken = threading.Semaphore(0)
         self.free = True
-        self.computing = False
 
     def turn(self) -> None:
         self.threads.append(threading.current_thread().name)
@@ -35,9 +32,6 @@ class Turn:
 
     def claim(self) -> bool:
         return self.free
-
-    def computes(self) -> bool:
-        return self.computing
 
     def was_taken(self) -> bool:
         return self.taken.acquire(timeout=GENEROUS_SECONDS)
@@ -312,60 +306,3 @@ def test_closing_lets_threads_end_and_says_whether_they_did(make: Callable[..., 
     assert lane.close(GENEROUS_SECONDS)
     lane.tend(time.monotonic() + 1.0)
     assert threads_of(lane) == 0
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
-def test_a_thread_whose_guest_computes_on_and_on_steps_back_and_ends_with_its_turn(make: Callable[..., Lane]) -> None:
-    lane = make()
-    go_on = threading.Event()
-    native: list[int] = []
-
-    def body() -> None:
-        native.append(threading.get_native_id())
-        while not go_on.is_set():
-            pass
-
-    loop = Turn(body)
-    loop.computing = True
-    lane.ready(loop)
-    assert eventually(lambda: bool(native) and bool(lane._turns))
-    before = os.getpriority(os.PRIO_PROCESS, native[0])
-    lane.tend(time.monotonic())
-    assert os.getpriority(os.PRIO_PROCESS, native[0]) == before  # it has only just begun
-    later = time.monotonic() + 1.0
-    assert eventually(lambda: lane.tend(later) or os.getpriority(os.PRIO_PROCESS, native[0]) == 19)
-    go_on.set()
-    assert loop.was_taken()
-    following = Turn()
-    lane.ready(following)
-    assert following.was_taken()
-    assert following.threads != loop.threads
-    assert eventually(lambda: threads_of(lane) == 1)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
-def test_a_thread_that_waits_for_the_interpreter_is_not_taken_for_one_that_computes(make: Callable[..., Lane]) -> None:
-    """Were it sent back, it would hold up everybody once it has the interpreter's lock."""
-    lane = make()
-    go_on = threading.Event()
-    turn = Turn(lambda: go_on.wait(GENEROUS_SECONDS) and None)
-    turn.computing = True  # it has not called the host either
-    lane.ready(turn)
-    assert eventually(lambda: bool(lane._turns))
-    for look in range(20):
-        lane.tend(time.monotonic() + 1.0 + 0.005 * look)
-    assert not lane._behind
-    go_on.set()
-    assert turn.was_taken()
-
-
-def test_a_thread_whose_guest_calls_the_host_keeps_its_priority(make: Callable[..., Lane]) -> None:
-    lane = make()
-    go_on = threading.Event()
-    turn = Turn(lambda: go_on.wait(GENEROUS_SECONDS) and None)
-    lane.ready(turn)
-    assert eventually(lambda: bool(lane._turns))
-    lane.tend(time.monotonic() + 1.0)
-    assert not lane._behind
-    go_on.set()
-    assert turn.was_taken()

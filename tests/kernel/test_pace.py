@@ -53,7 +53,7 @@ def test_a_long_step_among_others_pauses_every_so_many_calls_and_makes_them_all(
     host = Host()
     cell = start(BUSY, host)
     imports = cell._instance._imports
-    host.crowded = lambda: setattr(imports, "pace", crossing.Pace.HELD)
+    host.crowded = lambda: setattr(imports, "paced", True)
 
     cell.deliver(0, event)
 
@@ -69,26 +69,3 @@ def test_a_step_that_holds_up_nobody_never_pauses(
 
     assert host.calls == CALLS
     assert pauses == []
-
-
-def test_a_step_that_only_computes_is_told_from_one_that_calls_the_host(
-    start: Callable[..., Cell], event: StepEvent
-) -> None:
-    host = Host()
-    cell = start(BUSY, host)
-    instance = cell._instance
-    seen: list[bool] = []
-
-    def look() -> None:
-        instance._imports.pace = crossing.Pace.COUNTED  # as after many ticks of one call
-        instance._armed = instance._engine.ticker.epoch - 100
-        if host.calls in (1, 2, 3):
-            seen.append(instance.computes())
-        if host.calls == 4:
-            seen.extend((instance.computes(), instance.computes()))
-
-    host.crowded = look
-    cell.deliver(0, event)
-
-    assert seen == [False, False, False, False, True]
-    assert not cell.computes()  # its call is over

@@ -96,11 +96,6 @@ class Cell(Asking):
             raise
         return cls(spec, instance.cell, instance, own)
 
-    def computes(self) -> bool:
-        """See `Instance.computes`."""
-        instance = self._instance
-        return instance is not None and instance.computes()
-
     @property
     def spent(self) -> str:
         """Why the instance must be replaced before it can be used again; "" while it is sound."""

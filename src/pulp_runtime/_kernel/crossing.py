@@ -20,7 +20,6 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable
-from enum import IntEnum
 from typing import Final
 
 import wasmtime
@@ -72,30 +71,21 @@ class EngineFault(Exception):
         super().__init__(str(cause))
 
 
-class Pace(IntEnum):
-    """What becomes of a guest that calls host functions in a call that takes long."""
-
-    FREE = 0
-    COUNTED = 1  # its calls are counted
-    HELD = 2  # and every so many of them it has to pause, so that others get the GIL
-
-
 class Imports:
     """The host functions of one instance, behind its guard.
 
     Attributes:
         failed: called with a function's name and what it raised, when that was not a `HostError`.
-        pace: what becomes of a guest whose call takes long.
-        calls: how many calls were counted.
+        paced: whether every so many calls the guest has to pause, so that others get the GIL.
     """
 
-    __slots__ = ("_bodies", "_callback", "_keep", "calls", "failed", "pace", "pending")
+    __slots__ = ("_bodies", "_callback", "_calls", "_keep", "failed", "paced", "pending")
 
     def __init__(self, failed: Failed) -> None:
         self.failed = failed
         self.pending: BaseException | None = None
-        self.pace = Pace.FREE
-        self.calls = 0
+        self.paced = False
+        self._calls = 0
         self._bodies: list[tuple[str, Body, int]] = []
         self._keep: list[object] = []
         self._callback = _Callback(self._guard)
@@ -129,8 +119,8 @@ class Imports:
 
     def _guard(self, index: int, _caller: int, slots: ctypes._Pointer[ctypes.c_uint32], _count: int) -> None:
         try:
-            if self.pace:
-                self._count()
+            if self.paced:
+                self._pause()
             name, body, words = self._bodies[index]
             if words == 2:  # nearly all of them
                 slots[0] = body(slots[0], slots[4]) & _WORD
@@ -145,9 +135,9 @@ class Imports:
             slots[0] = Errno.UNDECLARED
             self.pending = stop
 
-    def _count(self) -> None:
-        self.calls += 1
-        if self.pace is Pace.HELD and not self.calls % PACE_CALLS:
+    def _pause(self) -> None:
+        self._calls += 1
+        if not self._calls % PACE_CALLS:
             time.sleep(PACE_SECONDS)
 
     def _tell(self, name: str, error: BaseException) -> None:

@@ -15,7 +15,7 @@ import wasmtime
 
 from pulp_runtime._kernel.batch import Batch
 from pulp_runtime._kernel.contract import OPTIONAL, REQUIRED
-from pulp_runtime._kernel.crossing import Deadline, EngineFault, Export, GuestMemory, Imports, Pace
+from pulp_runtime._kernel.crossing import Deadline, EngineFault, Export, GuestMemory, Imports
 from pulp_runtime._kernel.engine import Engine
 from pulp_runtime._kernel.faults import bad_allocation, describe, describe_start
 from pulp_runtime._kernel.glue import attach
@@ -34,8 +34,6 @@ FORWARDED: Final = ("HTTP_PORT", "TZ")
 """The only environment variables a guest sees; anything else on the host is none of its business."""
 
 Blocking = Callable[[], AbstractContextManager[None]]
-COMPUTING_TICKS: Final = 20
-"""Ticks of one call before it may be said to compute; one that was only kept from running seldom lasts so long."""
 _IDLE_BYTES: Final = 20
 _NESTED_ALLOCATIONS: Final = 8  # how deep an allocator may call host functions that allocate
 
@@ -49,14 +47,12 @@ class Instance:
         blocking: makes the context in which a host function may wait.
         lines: where its output goes.
         memory: its linear memory.
-        nested: how many of its calls to other cells are in progress.
     """
 
     __slots__ = (
         "_allocating",
         "_armed",
         "_batch",
-        "_calls",
         "_deadline",
         "_engine",
         "_epochs",
@@ -74,7 +70,6 @@ class Instance:
         "granted",
         "lines",
         "memory",
-        "nested",
         "on_call",
         "spent",
         "step_export",
@@ -105,8 +100,6 @@ class Instance:
         self._armed = -1
         self._idle = 0
         self._allocating = 0
-        self._calls = -1
-        self.nested = 0
         self._imports = Imports(self._host_function_failed)
         self._store = self._new_store()
         linker = wasmtime.Linker(engine.wasm)
@@ -191,7 +184,7 @@ class Instance:
                 ticker.wake()
         if self._armed != ticker.epoch:
             self._armed = ticker.epoch
-            self._imports.pace = Pace.FREE
+            self._imports.paced = False
             self._deadline.set(self._epochs)
         if seconds is not None and seconds < self._limits.call_seconds:
             left = int(seconds / TICK_SECONDS) + 1
@@ -274,18 +267,10 @@ class Instance:
 
     def tick(self, epoch: int) -> None:
         """End a batch that has taken a whole tick, pace a call that takes several; called by the ticker meanwhile."""
-        if epoch - self._armed > 2:
-            self._imports.pace = Pace.HELD if self._engine.ticker.crowded else Pace.COUNTED
+        self._imports.paced = epoch - self._armed > 2 and self._engine.ticker.crowded
         batch = self._batch  # once: another thread may be closing the instance
         if batch is not None and epoch - self._armed > 1:
             batch.stop()
-
-    def computes(self) -> bool:
-        """Return whether the call in progress takes long, and has not called the host since this was last asked."""
-        before, self._calls = self._calls, self._imports.calls
-        alone = before == self._calls and not self.nested
-        ticker = self._engine.ticker
-        return alone and self in ticker.inside and ticker.epoch - self._armed > COMPUTING_TICKS
 
     def idle(self, envelope: bytes) -> int:
         """Hand over an envelope without an event, in a buffer that is allocated once and kept (spec/core §3.5)."""

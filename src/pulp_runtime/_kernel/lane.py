@@ -4,16 +4,11 @@ A lane is a queue of ready cells, a heap of cells that want a turn later, and th
 is one lane; a cell with a thread of its own is another. Threads beyond the lane's size come to life while some of
 them block in a host function or are held by a long step, so that N slow cells never keep the others waiting, and
 leave again when they have had nothing to do for a while.
-
-A thread whose guest computes on and on steps back behind those that serve somebody: it gets the lowest priority of
-the system. Such a thread ends with its turn, for a priority once given up does not come back, and another one begins.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,10 +24,6 @@ SURPLUS_SECONDS: Final = 5.0
 STACK_BYTES: Final = 32 * 1024 * 1024
 """Of a worker: a chain of calls from cell to cell stands on one. Only what is used takes memory."""
 _roomy_stacks: Final = threading.Lock()  # the size is the process's, and must not change under another start
-LOWEST: Final = 19
-LOOKS: Final = 3
-BUSY_SHARE: Final = 0.3
-_PER_THREAD: Final = sys.platform == "linux"  # elsewhere a priority is the whole process's
 
 
 class Lane:
@@ -57,10 +48,8 @@ class Lane:
         self._lock: Final = threading.Lock()
         self._numbers: Final = itertools.count()
         self._threads: Final[set[threading.Thread]] = set()
-        self._turns: Final[dict[int, tuple[float, Turn]]] = {}
+        self._turns: Final[dict[int, float]] = {}
         self._blocked: Final[set[int]] = set()
-        self._behind: Final[set[int]] = set()
-        self._computing: dict[int, tuple[float, float, int]] = {}
         self._closed = False
         self._short_at = 0.0
         for _ in range(size):
@@ -90,7 +79,7 @@ class Lane:
         finally:
             if since is not None:
                 self._blocked.discard(me)
-                self._turns[me] = (time.monotonic(), since[1])
+                self._turns[me] = time.monotonic()
 
     def tend(self, now: float) -> None:
         """Look after the lane every few milliseconds while guests run: replace threads that are held up."""
@@ -98,36 +87,9 @@ class Lane:
         if late and self._waiting.idle:
             self._waiting.wake_one()
         elif (late or len(self._waiting)) and not self._waiting.idle:
-            held = sum(now - since > LONG_TURN_SECONDS for since, _turn in list(self._turns.values()))
+            held = sum(now - since > LONG_TURN_SECONDS for since in list(self._turns.values()))
             if held == len(self._turns):
                 self._start()
-        if _PER_THREAD:
-            self._look_for_computing(now)
-
-    def _look_for_computing(self, now: float) -> None:
-        """Have those threads step back that have only been computing, for several looks in a row."""
-        seen = {}
-        natives = {thread.ident: thread.native_id for thread in list(self._threads)}
-        for thread, (since, turn) in list(self._turns.items()):
-            if now - since > LONG_TURN_SECONDS and thread not in self._behind:
-                used = _cpu_seconds(natives.get(thread) or 0)
-                before, at, looks = self._computing.get(thread, (used, now, 0))
-                # Who waits for the GIL has not called the host either, but has not used the processor.
-                busy = turn.computes() and used - before > BUSY_SHARE * (now - at)
-                seen[thread] = (used, now, looks + 1 if busy else 0)
-        self._computing = seen
-        for thread, (_used, _at, looks) in seen.items():
-            native = natives.get(thread)
-            if looks >= LOOKS and native is not None:
-                self._step_back(thread, native)
-
-    def _step_back(self, ident: int, native: int) -> None:
-        """Have a thread computing for a guest give way to every other one."""
-        self._behind.add(ident)
-        try:
-            os.setpriority(os.PRIO_PROCESS, native, LOWEST)
-        except OSError:  # it has just ended
-            pass
 
     def close(self, seconds: float) -> bool:
         """Let the threads end; answer whether they did within `seconds`."""
@@ -166,19 +128,13 @@ class Lane:
             turn = self._waiting.get(waiter, SURPLUS_SECONDS if len(self._threads) > self._size else None)
             if turn is not None:
                 self._give(me, turn)
-                if me in self._behind:
-                    break
             elif self._surplus():
                 break
         with self._lock:
-            self._behind.discard(me)
             self._threads.discard(threading.current_thread())
-        if len(self._threads) < self._size:
-            self._start()
 
     def _give(self, me: int, turn: Turn) -> None:
-        now = time.monotonic()
-        self._turns[me] = (now, turn)
+        self._turns[me] = now = time.monotonic()
         if len(self._turns) + len(self._blocked) > self._size:
             self._short_at = now
         self.turning.add(me)
@@ -194,15 +150,3 @@ class Lane:
         if len(self._threads) <= self._size or self._waiting.idle < self._size:
             return False
         return time.monotonic() - self._short_at >= SURPLUS_SECONDS
-
-
-def _cpu_seconds(native: int) -> float:
-    """Return the processor time a thread has used; 0 when it is gone.
-
-    The clock's number is made of the thread's as the kernel does it: asking the thread library, as Python would,
-    reads memory of a thread that may just have ended.
-    """
-    try:
-        return time.clock_gettime((~native << 3) | 6)  # 4: of one thread, 2: as the scheduler counts
-    except OSError:
-        return 0.0

@@ -141,11 +141,6 @@ class Runner:
         cell = self._cell
         return 0 if cell is None else cell.progress
 
-    def computes(self) -> bool:
-        """See `lane.Turn.computes`."""
-        cell = self._cell
-        return cell is not None and cell.computes()
-
     def between(self, job: Callable[[], None]) -> None:
         """Run `job`, which must not raise, on a worker of the cell between two events, whatever its state."""
         self._jobs.append(job)

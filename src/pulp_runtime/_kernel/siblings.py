@@ -85,11 +85,9 @@ class Siblings:
             if depth >= FOREIGN_DEPTH and depth >= self._most():
                 raise CallLoop(runner.spec.name, f"the chain of calls is longer than {depth} cells")
             self._depth.now = depth + 1
-            caller.nested += 1
             try:
                 runner.ask(name, args, caller.seconds_left(), take, caller.blocking)
             finally:
-                caller.nested -= 1
                 self._depth.now = depth
         except CellError as error:
             caller.cell.log.warning(

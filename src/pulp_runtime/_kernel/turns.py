@@ -34,9 +34,6 @@ class Turn(Protocol):
     def turn(self) -> None:
         """Do what there is to do."""
 
-    def computes(self) -> bool:
-        """Whether its guest has been computing for a while, without a call to the host since this was last asked."""
-
     def claim(self) -> bool:
         """Take the right to the next turn; False if someone else has it."""
 
