@@ -22,6 +22,10 @@ class Events:
         self._runners: Final = runners
         self._finalize: Final = capability.finalize or _nothing
 
+    def reaches(self, target: str) -> bool:
+        """Return whether one of the cells that declare the capability is the target."""
+        return target in self._runners
+
     def post(self, event: StepEvent) -> Posted:
         """Hand an event to its cell, or to every cell that declares the capability when it names none."""
         if event.cell_id:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from pulp_runtime._kernel.cell import Cell
-from pulp_runtime._kernel.dispatcher import Dispatcher
-from pulp_runtime._kernel.engine import Engine
 from pulp_runtime._kernel.events import Events
 from pulp_runtime._kernel.hooks import contained
+from pulp_runtime._kernel.load import compiled
+from pulp_runtime._kernel.machine import Machine
+from pulp_runtime._kernel.neighbours import Neighbours
 from pulp_runtime._kernel.policy import State
+from pulp_runtime._kernel.programs.load import load_program, runner_of
 from pulp_runtime._kernel.registry import Registry
 from pulp_runtime._kernel.runner import Runner
 from pulp_runtime._kernel.seat import Layout, Seat
+from pulp_runtime._kernel.shared_memory import SharedMemory
 from pulp_runtime._kernel.siblings import Siblings
+from pulp_runtime._kernel.snapshots.keeper import Keeper
+from pulp_runtime._kernel.snapshots.saved import Saved
 from pulp_runtime._kernel.targets import TargetedEvents
 from pulp_runtime._kernel.versions import Version
 from pulp_runtime.abi.config import encode_config
@@ -26,9 +32,6 @@ from pulp_runtime.ext import Capability
 from pulp_runtime.log import Log
 from pulp_runtime.manifest.cell import CellSpec
 
-HALT_SECONDS: Final = 1.5
-"""How much of the grace time is kept for ending guests that do not come to an end by themselves."""
-
 
 class Fleet:
     """Runs cells on the dispatcher's workers. Made and awaited on the event loop.
@@ -36,51 +39,67 @@ class Fleet:
     Args:
         layout: who runs where. An application starts cell by cell or not at all, and its events go to one cell each.
         registry: where the cells' capabilities come from.
-        workers: how many threads.
-        cache: folder of compiled modules.
+        machine: what they run on.
+        neighbours: the other applications of the host; None where there is none.
+        storage_root: folder of the cells' data, for snapshots; None for a fleet that keeps none.
 
     Attributes:
+        keeper: takes the cells' snapshots.
         runners: by address, each after those it depends on; all there from the start.
         versions: what was loaded last, by address.
         previous: what ran before that, by address.
         unclean: what became of the cells that did not shut down cleanly, a sentence for each.
-        finished: whether every thread has ended; False only after `close`, when a guest could not be ended.
     """
 
-    def __init__(self, layout: Layout, registry: Registry, *, workers: int, cache: Path | None) -> None:
-        self.finished = True
+    def __init__(
+        self,
+        layout: Layout,
+        registry: Registry,
+        machine: Machine,
+        neighbours: Neighbours | None = None,
+        storage_root: Path | None = None,
+    ) -> None:
         self.unclean: Final[list[str]] = []
         self._as_one: Final = layout.app is not None
         self._registry: Final = registry
-        self._log: Final = Log("pulp")
+        self._log_fields: Final = layout.log_fields
+        self._log: Final = Log("pulp", **layout.log_fields)
         self._moved: Final = asyncio.Event()
-        self.dispatcher: Final = Dispatcher(asyncio.get_running_loop(), workers)
-        self._engine: Final = Engine(cache, on_tick=self.dispatcher.tend)
+        self._is_hosted: Final = layout.hosted is not None
+        self.dispatcher: Final = machine.dispatcher
+        self._engine: Final = machine.engine
+        self.versions: Final[dict[str, Version]] = {}
+        halted = machine.engine.halted.is_set
+        self.keeper: Final = Keeper(storage_root, layout.folders, self.capabilities, self.versions, halted)
         self.runners: Final[Mapping[str, Runner]] = {seat.address: self._runner(seat) for seat in layout.seats}
         self._by_id: Final = {runner.seat.id: runner for runner in self.runners.values()}
-        self._siblings: Final = Siblings(self.runners, self._by_id, self.dispatcher.turning)
+        self._siblings: Final = Siblings(self.runners, self._by_id, self.dispatcher.turning, neighbours)
         registry.always(self._siblings.capability(), again=True)
+        registry.always(SharedMemory().capability(), again=True)
         self._receivers: Final[dict[str, dict[str, Runner]]] = {}
-        self.versions: Final[dict[str, Version]] = {}
         self.previous: Final[dict[str, Version]] = {}
 
     def _runner(self, seat: Seat) -> Runner:
-        return Runner(
+        return runner_of(seat.spec)(
             seat.spec,
             lambda: self._load(seat.address),
-            self.dispatcher.lane(seat.address, dedicated=seat.spec.dedicated_thread),
+            self.dispatcher.lane(seat.label, dedicated=seat.spec.dedicated_thread),
             ready=self.dispatcher.ready,
             flush=self.dispatcher.flush,
-            changed=lambda _runner: self.dispatcher.defer(self._moved.set),
-            log=Log("pulp", cell=seat.address),
+            changed=self._changed,
+            log=Log("pulp", cell=seat.label, **self._log_fields),
             seat=seat,
         )
+
+    def _changed(self, runner: Runner) -> None:
+        self.keeper.crashed(runner)
+        self.dispatcher.defer(self._moved.set)
 
     def events(self, capability: Capability) -> Events:
         """Return the way of a capability's events to these cells."""
         receivers = self._receivers_of(capability.name)
         if self._as_one:
-            return TargetedEvents(capability, receivers, self.runners.values())
+            return TargetedEvents(capability, receivers, self.runners.values(), exact=self._is_hosted)
         return Events(capability, receivers)
 
     def _receivers_of(self, capability: str) -> Mapping[str, Runner]:
@@ -103,6 +122,7 @@ class Fleet:
 
         The cells of an application start one after the other, and the answer is whether all of them are ready.
         """
+        self.keeper.start(self.runners.values())
         if self._as_one:
             return await self._start_in_order()
         waiting = [runner.spec for runner in self.runners.values()]
@@ -143,35 +163,47 @@ class Fleet:
             self._teardown_cell(runner)
         try:
             version = self.versions.get(address) or Version.read(spec, list(self.versions.values()))
-            cell = self.instance(runner, version)
+            goes_on = None if phase else self._gone_on(runner, version)
+            cell = goes_on or self.instance(runner, version)
         except PulpError as error:
             self._tell(log, spec, f"{phase}load failed", error)
             self._teardown_cell(runner)  # some of its capabilities may have prepared for it
             raise
         try:
-            cell.init(encode_config(spec.config))
+            if goes_on is None:
+                cell.init(encode_config(spec.config))
+                self.keeper.began_afresh(runner)
+                log.info("init complete")
         except PulpError as error:
             self._tell(log, spec, f"{phase}init failed", error)
             cell.close()
             self._teardown_cell(runner)
             raise
         self.versions[address] = version
-        log.info("init complete")
         log.info("cell ready", version=spec.version, capabilities=spec.capabilities, depends_on=spec.depends_on)
         return cell
 
-    def instance(self, runner: Runner, version: Version) -> Cell:
+    def _gone_on(self, runner: Runner, version: Version) -> Cell | None:
+        """Return an instance that goes on from a snapshot; None where there is none to go on from."""
+        return self.keeper.begin(
+            runner, version, partial(self.instance, runner, version), partial(self._teardown_cell, runner)
+        )
+
+    def instance(self, runner: Runner, version: Version, saved: Saved | None = None) -> Cell:
         """Load an instance of a version for a cell; raise as `Cell.load` does."""
-        return Cell.load(
-            version.spec,
-            self._registry,
+        spec, registry = version.spec, self._registry
+        here = partial(
+            Cell.load if spec.program is None else partial(load_program, ask=self._siblings.ask, ended=runner.look),
             engine=self._engine,
             cell_id=runner.seat.id,
             log=runner.log,
             blocking=runner.lane.blocking,
             wasm=version.wasm,
             scope=runner.seat.scope if self._as_one else None,
+            address=runner.seat.label,
         )
+        here = here if saved is None else partial(here, saved=saved)
+        return cast(Cell, here(spec, registry))  # a program stands in a cell's place, with a runner of its own
 
     def _tell(self, log: Log, spec: CellSpec, message: str, error: PulpError) -> None:
         if self._engine.halted.is_set():
@@ -179,28 +211,11 @@ class Fleet:
         else:
             _naming(log, spec, error).error(message, err=str(error))
 
-    async def drain(self, end: float) -> None:
-        """Wait until no cell has anything to do; past `end`, end what the guests do.
-
-        Nobody waits for a cell that is still being loaded: it is ended as soon as no other has work.
-        """
-        told = False
-        while busy := [runner for runner in self.runners.values() if runner.busy]:
-            now = time.monotonic()
-            if now >= end or not any(runner.state is State.READY for runner in busy):
-                if not told:
-                    names = [runner.seat.address for runner in busy]
-                    self._log.warning("guests still busy at shutdown; ending them", cells=names)
-                told = True
-                self._engine.halt()  # again and again: a guest may have been between two calls
-            if now >= end + HALT_SECONDS / 4:
-                break
-            await asyncio.sleep(0.005)
-
     async def shut_down(self, halt_at: float, end: float) -> None:
         """Let the cells say goodbye; past `halt_at`, end those that do not come to it, past `end`, leave them."""
         for runner in self.runners.values():
             runner.retire()
+        self.keeper.stop()
         work = asyncio.ensure_future(asyncio.to_thread(self._shut_down))
         while not work.done() and (now := time.monotonic()) < end:
             if now >= halt_at:
@@ -211,7 +226,7 @@ class Fleet:
         """Run each cell's probes and `pulp_shutdown`, dependents first, and close it."""
         for runner in reversed(list(self.runners.values())):
             if problem := self.dismiss(runner):
-                self.unclean.append(f"cell {runner.seat.address}: {problem}")
+                self.unclean.append(f"cell {runner.seat.label}: {problem}")
 
     def dismiss(self, runner: Runner) -> str:
         """Let a cell that has retired say goodbye; drop what it owns and finalize what waited for it.
@@ -222,7 +237,7 @@ class Fleet:
         problem = ""
         cell = runner.let_go()
         if cell is not None:
-            problem = self.farewell(cell)
+            problem = "" if self.keeper.put_to_sleep(runner, cell) else self.farewell(cell)
             self._teardown_cell(runner)
         runner.finish()
         return problem
@@ -234,7 +249,7 @@ class Fleet:
             LoadError: it cannot be read, or is no module.
         """
         version = Version.read(spec, list(self.versions.values()))
-        self._engine.modules.load(spec.name, spec.wasm_path, version.wasm)
+        compiled(spec, self._engine, version.wasm)
         return version
 
     def capabilities(self, *specs: CellSpec) -> list[Capability]:
@@ -250,6 +265,7 @@ class Fleet:
             self.previous[address] = old
         self._count_receivers()
         self._siblings.forget()
+        self.keeper.start(self.runners.values())
 
     async def settled(self, runner: Runner) -> State:
         """Wait until a cell that is being started is ready or has failed; return which."""
@@ -283,14 +299,7 @@ class Fleet:
         for name in reversed(runner.spec.capabilities):
             capability = self._registry.find(name)
             if capability is not None:
-                contained(capability, "teardown_cell", runner.seat.id, cell=runner.seat.address)
-
-    def close(self, end: float) -> None:
-        """Let every thread end; `finished` says whether they all did by `end`."""
-        self.finished = self.dispatcher.close(max(0.1, end - time.monotonic()))
-        self.dispatcher.run_deferred()
-        if self.finished:
-            self._engine.close()
+                contained(capability, "teardown_cell", runner.seat.id, cell=runner.seat.label)
 
 
 def _naming(log: Log, spec: CellSpec, error: PulpError) -> Log:

@@ -201,7 +201,7 @@ class Registry:
         names = set(declared)
         for name in sorted(names):
             if self.find(name) is None:
-                raise LoadError(cell.name, self._unknown(cell.name, name))
+                raise LoadError(cell.name, self.explain_unknown(cell.name, name))
         bindings = Bindings(lambda bindings: self._bind_rest(bindings, cell), wanted)
         for capability in self.capabilities:
             declares = capability.name in self._always or capability.name in names
@@ -226,7 +226,8 @@ class Registry:
             except ExtensionError as error:
                 cell.log.warning("extension ignored", capability=name, reason=str(error))
 
-    def _unknown(self, cell: str, name: str) -> str:
+    def explain_unknown(self, cell: str, name: str) -> str:
+        """Say that nobody offers a capability that a cell declares, and name the nearest."""
         known = {capability.name for capability in self.capabilities} | set(self._offered())
         near = difflib.get_close_matches(name, sorted(known), n=1)
         hint = f"did you mean {near[0]}?" if near else "install the package that provides it, or remove it"

@@ -18,11 +18,19 @@ class TargetedEvents(Events):
     """The way of one capability's events. An event that could mean several placements is refused.
 
     A placement is named by its id, or by the routing id of its scope. An event that names nobody goes to the only live
-    placement that declares the capability.
+    placement that declares the capability; in a host of several applications (`exact`) it is refused.
     """
 
-    def __init__(self, capability: Capability, runners: Mapping[str, Runner], all_runners: Iterable[Runner]) -> None:
+    def __init__(
+        self,
+        capability: Capability,
+        runners: Mapping[str, Runner],
+        all_runners: Iterable[Runner],
+        *,
+        exact: bool = False,
+    ) -> None:
         super().__init__(capability, runners)
+        self._exact: Final = exact
         self._ids: Final = {one.seat.scope.routing_id: one.seat.id for one in all_runners}
         self._log: Final = Log("pulp").bind(capability=capability.name)
 
@@ -37,5 +45,7 @@ class TargetedEvents(Events):
     def _other(self, target: str) -> Runner | None:
         if target:
             return self._runners.get(self._ids.get(target, ""))
+        if self._exact:
+            return None
         live = [runner for runner in list(self._runners.values()) if runner.state in _LIVE]
         return live[0] if len(live) == 1 else None
