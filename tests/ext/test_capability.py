@@ -151,3 +151,12 @@ def test_a_registry_starts_with_what_is_registered(nothing_registered: None) -> 
 
     assert [one.name for one in Registry().capabilities] == ["demo.one"]
     assert Registry(prefill=False).capabilities == ()
+
+
+def test_what_is_registered_later_is_not_of_a_registry_that_is_there(nothing_registered: None) -> None:
+    from pulp_runtime._kernel.registry import Registry
+
+    before = Registry()
+    register(Capability(name="demo.one", register=nothing))
+
+    assert before.capabilities == ()

@@ -1,11 +1,13 @@
 """Scopes: who something belongs to."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pulp_runtime.ext import ResourceKey, Scope, ScopedFactory, legacy_scope
+from pulp_runtime.ext import ResourceKey, Scope, ScopedFactory, SetupEnv, legacy_scope
+from pulp_runtime.log import Log
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "routing_id.json"
 GENE = Scope("sessions", "primary", "gene", "default")
@@ -69,6 +71,14 @@ def test_a_factory_makes_one_value_for_a_key_and_asks_again_after_an_error() -> 
     assert factory.get(key) is factory.get(key)
     assert factory.get(key._replace(id="other")) is not factory.get(key)
     assert len(factory) == 2
+
+
+def test_a_set_up_is_for_the_scope_it_names_and_else_for_the_host_as_a_whole() -> None:
+    hooks = dict.fromkeys(("post", "spawn", "defer", "reachable"), print)
+    env = SetupEnv(storage_root=Path(), logger=Log("pulp"), **hooks)
+
+    assert env.scope == legacy_scope("host")
+    assert replace(env, scope=GENE).scope == GENE
 
 
 def test_the_published_vectors_hold() -> None:

@@ -11,6 +11,7 @@ from pulp_runtime.errors import Errno, ExtensionError
 from pulp_runtime.ext.cell import CellRef
 from pulp_runtime.ext.event import StepEvent
 from pulp_runtime.ext.function import HostFunction, host_functions
+from pulp_runtime.ext.run import Run
 from pulp_runtime.ext.setup import SetupEnv
 
 NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
@@ -63,7 +64,14 @@ class Capability:
             stays, connections above all. A capability without it gets `teardown_cell` instead.
         swap_end: `swap_end(cell_id, adopted)`: that version runs now, and what only the old one had asked for goes;
             or it was not adopted, and what it had asked for goes.
+        snapshot: `snapshot(cell_id) -> bytes`: what the capability knows of a cell that its guest set up once and will
+            not set up again when it goes on from a snapshot, such as its routes; b"" for nothing. Between two calls
+            of the cell, on a worker. An error refuses the snapshot.
+        restore: `restore(cell_id, data)`: take that up again for an instance that goes on from a snapshot, behind
+            `register` and in place of what `pulp_init` would have asked for. An error refuses the snapshot.
         teardown_scope: `teardown_scope(scope)`: drop what one application instance owns.
+        mount: `mount(run)`: add files to the tree of a program that is about to run. For every run of every program
+            that declares the capability, so it only names things; work is done when they are opened.
         provider: stable identity of the implementation, normally its module; tells two of one name apart.
         functions: the host functions by import name, an older version of one by `name/words`; fills `register` and
             `stub` (see `Capability.of`).
@@ -79,7 +87,10 @@ class Capability:
     teardown_cell: Callable[[str], None] | None = None
     swap_begin: Callable[[str], None] | None = None
     swap_end: Callable[[str, bool], None] | None = None
+    snapshot: Callable[[str], bytes] | None = None
+    restore: Callable[[str, bytes], None] | None = None
     teardown_scope: Callable[[Any], None] | None = None
+    mount: Callable[[Run], None] | None = None
     provider: str = ""
     functions: Mapping[str, HostFunction] = field(default_factory=dict)
 
@@ -96,8 +107,8 @@ class Capability:
         Args:
             name: the capability's name.
             owner: methods marked with `@host_function` become imports under their own names; methods called
-                `setup`, `teardown`, `poll`, `finalize`, `teardown_cell`, `swap_begin`, `swap_end` and `teardown_scope`
-                become the hooks.
+                `setup`, `teardown`, `poll`, `finalize`, `teardown_cell`, `swap_begin`, `swap_end`, `teardown_scope`,
+                `mount`, `snapshot` and `restore` become the hooks.
                 A method `setup_cell(cell)`, the counterpart of `teardown_cell`, runs first in `register`: the place
                 to read the cell's settings, and to refuse its load.
             provider: identity of the implementation; the module that defines the object's class by default.
@@ -136,7 +147,10 @@ class Capability:
             linker.define(function.name, function.words, undeclared)
 
 
-HOOKS = ("setup", "teardown", "poll", "finalize", "teardown_cell", "swap_begin", "swap_end", "teardown_scope")
+HOOKS = (
+    *("setup", "teardown", "poll", "finalize", "teardown_cell", "teardown_scope"),
+    *("swap_begin", "swap_end", "mount", "snapshot", "restore"),
+)
 
 
 def undeclared(_guest: object, *_words: int) -> int:

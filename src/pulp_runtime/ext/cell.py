@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from pulp_runtime.errors import ExtensionError
+from pulp_runtime.ext.program import Grants, Program
 from pulp_runtime.ext.scope import Scope, legacy_scope
 from pulp_runtime.log import Log
 
@@ -35,6 +36,9 @@ class CellRef(msgspec.Struct, frozen=True, gc=False):
         tables: what the manifest says under `[settings."<capability>"]`, by capability; read it with `settings`.
         disk_bytes: how much the cell may keep on disk, all its capabilities together.
         placed: its scope in an application; None outside one. See `scope`.
+        program: how it is run, if it is a function or a daemon; None for a cell that is stepped.
+        grants: what of the cloud it may touch.
+        label: see `address`.
     """
 
     name: str
@@ -45,6 +49,14 @@ class CellRef(msgspec.Struct, frozen=True, gc=False):
     tables: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     disk_bytes: int = 1 << 30
     placed: Scope | None = None
+    program: Program | None = None
+    grants: Grants = Grants()
+    label: str = ""
+
+    @property
+    def namespace(self) -> str:
+        """Who shares what it keeps in the cloud: its own name, unless its manifest says otherwise."""
+        return self.grants.namespace or self.name
 
     @property
     def scope(self) -> Scope:
@@ -53,7 +65,13 @@ class CellRef(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def address(self) -> str:
-        """What other cells and operators call it: its name, or `name@instance` for one of several placements."""
+        """What operators call it: its name, or `name@instance` for one of several placements.
+
+        In a host of several applications the application's id stands before it, and its instance if it has several:
+        `shop/web`, `shop/blue/web@2`.
+        """
+        if self.label:
+            return self.label
         if self.placed is None or self.id == self.name:
             return self.name
         return f"{self.name}@{self.placed.cell_instance}"

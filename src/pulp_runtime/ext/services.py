@@ -22,3 +22,19 @@ class Services:
             if kind not in self._made:
                 self._made[kind] = make()
             return cast(T, self._made[kind])
+
+    def find(self, kind: type[T]) -> T | None:
+        """Return this host's object of class `kind`, None if there is none; makes none."""
+        with self._lock:
+            return cast("T | None", self._made.get(kind))
+
+    def put(self, kind: type[T], value: T) -> None:
+        """Have `value` be this host's object of class `kind`, before anybody has asked for it.
+
+        Raises:
+            ValueError: there is one already.
+        """
+        with self._lock:
+            if kind in self._made:
+                raise ValueError(f"there is a {kind.__name__} already")
+            self._made[kind] = value

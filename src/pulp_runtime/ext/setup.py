@@ -35,7 +35,9 @@ class SetupEnv:
         spawn: `spawn(coroutine)`: run it on the host's event loop. It is cancelled when the host begins to stop:
             the moment to accept nothing new. What it still awaits then may take as long as the grace time.
             A capability starts no thread and no loop of its own.
-        reachable: `reachable(endpoint)`: report an address that is now open.
+        reachable: `reachable(endpoint)`: report an address that is now open. An application has one of each role.
+        unreachable: `unreachable(endpoint)`: report that it is open no more; when the application stops, the host
+            knows by itself.
         defer: `defer(callback)`: run `callback()` on the event loop soon. From any thread. Callbacks deferred
             while a cell is stepped run together, when the worker's turn ends or after a few milliseconds.
     """
@@ -53,3 +55,4 @@ class SetupEnv:
     storage_namespaces: Mapping[str, str] = field(default_factory=dict)
     services: Services = field(default_factory=Services)
     cell_name: str = ""
+    unreachable: Callable[[Endpoint], None] = lambda _endpoint: None
