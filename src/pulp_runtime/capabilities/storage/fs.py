@@ -23,6 +23,7 @@ from typing import Annotated, Final
 import msgspec
 
 from pulp_runtime.abi.fs import FSEntry, FSMode, FSPath, FSRename, FSStat, FSTemporary, FSWrite, fs_stat
+from pulp_runtime.capabilities.storage.grounds import Grounds
 from pulp_runtime.ext import (
     Capability,
     CellRef,
@@ -32,13 +33,17 @@ from pulp_runtime.ext import (
     HostError,
     HostFunction,
     Linker,
+    Run,
     SetupEnv,
     host_function,
 )
 from pulp_runtime.files.descent import PathRefused, Root
 from pulp_runtime.files.folder import Folder
 from pulp_runtime.files.quota import DiskQuota
+from pulp_runtime.wasi import RealFolder
 
+MOUNT: Final = "/data"
+"""Where programs find their folder."""
 NAME: Final = "storage.fs"
 FAILED: Final = 4
 PATH: Final = 5
@@ -77,9 +82,10 @@ class Files:
 
     def __init__(self) -> None:
         self._env: SetupEnv | None = None
-        self._cells: Final[dict[str, tuple[Root, Folder]]] = {}
-        self._swapped: Final[dict[str, tuple[Root, Folder] | None]] = {}
+        self._cells: Final[dict[str, tuple[RealFolder, Folder]]] = {}
+        self._swapped: Final[dict[str, tuple[RealFolder, Folder] | None]] = {}
         self._lock: Final = threading.Lock()
+        self._grounds = Grounds()
 
     # What cells call --------------------------------------------------------------------------------------------
 
@@ -166,6 +172,7 @@ class Files:
         if os.open not in os.supports_dir_fd or not hasattr(os, "O_NOFOLLOW"):
             raise ExtensionError(f"{NAME} needs a system that opens files relative to a folder: Linux, macOS or a BSD")
         self._env = env
+        self._grounds = env.services.get(Grounds, Grounds)
 
     def setup_cell(self, cell: CellRef) -> None:
         """Create the cell's folder; refuse one that is, holds or lies in another cell's.
@@ -176,13 +183,13 @@ class Files:
         if self._env is None:
             return
         settings = cell.settings(NAME, FsSettings)
-        path = _place(cell, self._env)
+        path = _place(cell, self._env, self._grounds)
         root = Root(path)
-        with self._lock:
-            for other, (taken, _folder) in self._cells.items():
-                if other != cell.id and _overlap(root.path, taken.path):
+        with self._lock, self._grounds.lock:
+            for other, taken in self._grounds.roots.items():
+                if other != cell.id and _overlap(root.path, taken):
                     raise ExtensionError(
-                        f"{NAME}: the folder {root.path} of cell {cell.id} and the folder {taken.path} of cell {other} "
+                        f"{NAME}: the folder {root.path} of cell {cell.id} and the folder {taken} of cell {other} "
                         f"overlap; give each a folder of its own ({_variable(cell.address)})"
                     )
             try:
@@ -192,8 +199,9 @@ class Files:
                     f"{NAME}: {root.path}: {error.strerror}; cell {cell.id} needs a folder there"
                 ) from None
             quota = DiskQuota(root.path, cell.disk_bytes)
+            self._grounds.roots[cell.id] = root.path
             self._cells[cell.id] = (
-                root,
+                RealFolder(root.path, read_only=settings.read_only, quota=quota),
                 Folder(
                     root,
                     quota,
@@ -203,10 +211,17 @@ class Files:
                 ),
             )
 
+    def mount(self, run: Run) -> None:
+        """Give a program the cell's folder as `/data`."""
+        known = self._cells.get(run.cell.id)
+        if known is not None:
+            run.tree.add(MOUNT, known[0])
+
     def teardown_cell(self, cell_id: str) -> None:
         """Forget the cell's folder; what is in it stays."""
         with self._lock:
             self._cells.pop(cell_id, None)
+            self._grounds.roots.pop(cell_id, None)
 
     def swap_begin(self, cell_id: str) -> None:
         """Put the cell's folder aside: another version of it is about to be loaded, perhaps with other settings."""
@@ -226,6 +241,8 @@ class Files:
     def teardown(self) -> None:
         """Forget every folder."""
         with self._lock:
+            for cell_id in self._cells:
+                self._grounds.roots.pop(cell_id, None)
             self._cells.clear()
             self._swapped.clear()
 
@@ -245,7 +262,7 @@ def _variable(address: str) -> str:
     return f"PULP_FS_ROOT_{re.sub('[^A-Z0-9]', '_', address.upper())}"
 
 
-def _place(cell: CellRef, env: SetupEnv) -> Path:
+def _place(cell: CellRef, env: SetupEnv, grounds: Grounds) -> Path:
     """Return the folder of a cell: below the storage root, or where the operator wants it."""
     name = env.storage_namespaces.get(cell.id, cell.name)
     if name in ("", ".", "..") or any(character in name for character in "/\\:\0"):
@@ -256,9 +273,10 @@ def _place(cell: CellRef, env: SetupEnv) -> Path:
     if not chosen:
         return own
     path = Path(chosen).absolute()
-    if not _same(path, own) and _overlap(path, env.storage_root):
+    storage_root = grounds.storage_root or env.storage_root
+    if not _same(path, own) and _overlap(path, storage_root):
         raise ExtensionError(
-            f"{NAME}: {variable}={chosen} overlaps the storage root {env.storage_root}, where other cells keep their "
+            f"{NAME}: {variable}={chosen} overlaps the storage root {storage_root}, where other cells keep their "
             f"data; choose a folder outside it"
         )
     return path

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Final, Literal
@@ -44,6 +43,7 @@ from pulp_runtime.ext import (
     HostError,
     HostFunction,
     Linker,
+    PerCell,
     SetupEnv,
     host_function,
 )
@@ -129,23 +129,21 @@ class _Cell:
         self.quota.charge(2 * size)
 
 
-class KeyValue:
+class KeyValue(PerCell[_Cell]):
     """A store for each cell, or for several."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._env: SetupEnv | None = None
         self._stores = Stores()
-        self._cells: Final[dict[str, _Cell]] = {}
-        self._swapped: Final[dict[str, _Cell | None]] = {}
         self._feeds: Final[dict[int, Feed]] = {}
         self._numbers: Final = itertools.count(1)
-        self._lock: Final = threading.Lock()
 
     # What cells call --------------------------------------------------------------------------------------------
 
     def kv_get(self, guest: Guest, key: int, key_bytes: int, address_out: int, length_out: int) -> int:
         """Deliver the value at a key; 6 if there is none."""
-        cell = self._cells.get(guest.cell.id)
+        cell = self.kept(guest.cell.id)
         if cell is None:
             raise HostError(Errno.NO_HANDLE)
         entry = cell.get(guest.read(key, key_bytes))
@@ -240,11 +238,11 @@ class KeyValue:
 
     def waits(self, ref: CellRef) -> bool:
         """Tell whether a change of this cell waits for the disk."""
-        cell = self._cells.get(ref.id)
+        cell = self.kept(ref.id)
         return cell is not None and cell.waits
 
     def _cell(self, ref: CellRef) -> _Cell:
-        cell = self._cells.get(ref.id)
+        cell = self.kept(ref.id)
         if cell is None:
             raise HostError(Errno.NO_HANDLE, "no store is open for the cell")
         return cell
@@ -261,7 +259,7 @@ class KeyValue:
         """Delete what has expired, and try again to tell cells whose mailboxes were full."""
         while True:
             await asyncio.sleep(TEND_SECONDS)
-            for cell in list(self._cells.values()):
+            for _cell_id, cell in self.all_kept():
                 if cell.feed.stuck:
                     cell.feed.retry()
             due = [store for store in self._stores.all() if store.due]
@@ -295,14 +293,12 @@ class KeyValue:
             raise ExtensionError(
                 f"{NAME}: {path}: {error}; put it right, restore a backup, or move the file away to begin anew"
             ) from None
-        self.teardown_cell(cell.id)
         counted = path.parent if settings.namespace else path.parent.parent
         number = next(self._numbers)
         feed = Feed(cell.id, number, env.post)
         power = settings.durability == "power"
-        with self._lock:
-            self._feeds[number] = feed
-            self._cells[cell.id] = _Cell(lease, DiskQuota(counted, cell.disk_bytes), feed, number, waits=power)
+        self._feeds[number] = feed
+        self.keep(cell.id, _Cell(lease, DiskQuota(counted, cell.disk_bytes), feed, number, waits=power))
 
     def finalize(self, event_id: int) -> None:
         """Send the next of what waits for a cell."""
@@ -310,37 +306,11 @@ class KeyValue:
         if feed is not None:
             feed.done()
 
-    def teardown_cell(self, cell_id: str) -> None:
-        """End a cell's watches, and close its store if nobody else uses it."""
-        with self._lock:
-            cell = self._cells.pop(cell_id, None)
-        self._close(cell)
-
-    def _close(self, cell: _Cell | None) -> None:
-        if cell is not None:
-            self._feeds.pop(cell.number, None)
-            cell.feed.close()
-            cell.lease.release()
-
-    def swap_begin(self, cell_id: str) -> None:
-        """Put what the old version has aside; its watches go on."""
-        with self._lock:
-            self._swapped[cell_id] = self._cells.pop(cell_id, None)
-
-    def swap_end(self, cell_id: str, adopted: bool) -> None:
-        """End the watches of the old version, or those of the new one and go on with the old one's."""
-        with self._lock:
-            before, after = self._swapped.pop(cell_id, None), self._cells.pop(cell_id, None)
-            kept, dropped = (after, before) if adopted else (before, after)
-            if kept is not None:
-                self._cells[cell_id] = kept
-        self._close(dropped)
-
-    def teardown(self) -> None:
-        """Close every store that is still open."""
-        for cell_id in [*self._swapped, *self._cells]:
-            self.swap_end(cell_id, True)
-            self.teardown_cell(cell_id)
+    def release(self, value: _Cell) -> None:
+        """See `PerCell.release`; its watches end, and its store is closed if nobody else uses it."""
+        self._feeds.pop(value.number, None)
+        value.feed.close()
+        value.lease.release()
 
 
 def _change(change: KvChange) -> Put | Delete:

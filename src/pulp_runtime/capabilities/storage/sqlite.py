@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sqlite3
-import threading
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
@@ -47,6 +46,7 @@ from pulp_runtime.ext import (
     HostError,
     HostFunction,
     Linker,
+    PerCell,
     SetupEnv,
 )
 from pulp_runtime.files.quota import DiskQuota
@@ -99,14 +99,12 @@ class _Cell:
         self.database.close()
 
 
-class Sqlite:
+class Sqlite(PerCell[_Cell]):
     """A database for each cell."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._env: SetupEnv | None = None
-        self._cells: Final[dict[str, _Cell]] = {}
-        self._swapped: Final[dict[str, _Cell | None]] = {}
-        self._lock: Final = threading.Lock()
 
     # What cells call --------------------------------------------------------------------------------------------
 
@@ -255,7 +253,7 @@ class Sqlite:
         return self._cell(guest), text, values
 
     def _cell(self, guest: Guest) -> _Cell:
-        cell = self._cells.get(guest.cell.id)
+        cell = self.kept(guest.cell.id)
         if cell is None:
             raise HostError(Errno.NO_HANDLE, "no database is open for the cell")
         return cell
@@ -274,7 +272,7 @@ class Sqlite:
         """Tell the guest, and the operator if it was refused rather than wrong."""
         if failed.refused:
             guest.cell.log.warning("statement refused", reason=failed.refused)
-        first = self._cells[guest.cell.id].first
+        first = self._cell(guest).first
         if encode is not None:
             try:
                 guest.deliver(b"" if first else encode(failed.text), address_out, length_out)
@@ -301,7 +299,7 @@ class Sqlite:
     async def _watch(self) -> None:
         """End statements that nothing else can end in time."""
         while True:
-            running = [each for each in self._cells.copy().items() if each[1].database.watch.guest is not None]
+            running = [each for each in self.all_kept() if each[1].database.watch.guest is not None]
             for cell_id, cell in running:
                 if cell.database.watch.tend():
                     self._env.logger.warning("statement does not end at its deadline", cell=cell_id)  # type: ignore[union-attr]
@@ -325,37 +323,11 @@ class Sqlite:
             raise ExtensionError(
                 f"{NAME}: {path}: {error}; put it right, restore a backup, or move the file away to begin anew"
             ) from None
-        self.teardown_cell(cell.id)
-        with self._lock:
-            self._cells[cell.id] = _Cell(database, first=first)
+        self.keep(cell.id, _Cell(database, first=first))
 
-    def teardown_cell(self, cell_id: str) -> None:
-        """Close a cell's database; a transaction that is still open is rolled back."""
-        with self._lock:
-            cell = self._cells.pop(cell_id, None)
-        if cell is not None:
-            cell.close()
-
-    def swap_begin(self, cell_id: str) -> None:
-        """Put the old version's connection aside, with its transaction if it is in one."""
-        with self._lock:
-            self._swapped[cell_id] = self._cells.pop(cell_id, None)
-
-    def swap_end(self, cell_id: str, adopted: bool) -> None:
-        """Close the old version's connection, or the new one's and go on with the old one."""
-        with self._lock:
-            before, after = self._swapped.pop(cell_id, None), self._cells.pop(cell_id, None)
-            kept, dropped = (after, before) if adopted else (before, after)
-            if kept is not None:
-                self._cells[cell_id] = kept
-        if dropped is not None:
-            dropped.close()
-
-    def teardown(self) -> None:
-        """Close every database."""
-        for cell_id in [*self._swapped, *self._cells]:
-            self.swap_end(cell_id, True)
-            self.teardown_cell(cell_id)
+    def release(self, value: _Cell) -> None:
+        """See `PerCell.release`; a transaction that is still open is rolled back."""
+        value.close()
 
 
 def capability() -> Capability:

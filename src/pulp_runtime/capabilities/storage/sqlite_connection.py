@@ -396,4 +396,5 @@ class Database:
     def close(self) -> None:
         """Roll back what is open and close the file. May be called again."""
         self._declared.close()
+        self._cursor.close()  # one whose statement failed would keep the file open for as long as it is there itself
         self._connection.close()
