@@ -19,7 +19,7 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 MAX_PATH_BYTES: Final = 4096
 """Longest path, the limit of the systems we run on."""
@@ -73,6 +73,16 @@ def _components(path: bytes) -> list[bytes]:
     return [name for name in path.split(b"/") if name not in (b"", b".")]
 
 
+class Start(Protocol):
+    """Where a lookup starts."""
+
+    def open(self) -> int:
+        """Return a descriptor of the folder, fit for `dir_fd`; the caller closes it."""
+
+    def below(self, target: bytes) -> list[bytes]:
+        """Return where an absolute link leads, as components below the folder; raise `LeadsOutside` if elsewhere."""
+
+
 class Root:
     """The folder that paths are looked up in. Whoever may write to the folders above it is trusted.
 
@@ -123,7 +133,7 @@ class Descent:
         OSError: what the system says: a component is missing, or is no folder.
     """
 
-    def __init__(self, root: Root, parts: Sequence[bytes], make: Make | None = None) -> None:
+    def __init__(self, root: Start, parts: Sequence[bytes], make: Make | None = None) -> None:
         self._root: Final = root
         self._make: Final = make
         self._todo: Final = list(reversed(parts))  # a stack
