@@ -1,4 +1,4 @@
-"""The boundary between Python and a guest: the only file that calls the engine's C functions.
+"""The boundary between Python and a guest: the only file that calls the engine's C functions, beside `innards.py`.
 
 The engine's public Python API costs 26 µs a call; its *unchecked* C calls, through `ctypes` with arguments prepared
 once per instance, cost half a microsecond. What makes that safe is kept in this one file:
@@ -20,10 +20,11 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import wasmtime
 from wasmtime import _ffi
+from wasmtime._extern import wrap_extern
 
 from pulp_runtime.errors import Errno, HostError
 
@@ -52,6 +53,10 @@ _increment_epoch = _held["wasmtime_engine_increment_epoch"]
 _increment_epoch.restype = None
 _increment_epoch.argtypes = [ctypes.c_void_p]
 
+_new_trap = _held["wasmtime_trap_new"]
+_new_trap.restype = ctypes.c_void_p
+_new_trap.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+
 _define_unchecked = _held["wasmtime_linker_define_func_unchecked"]
 _define_unchecked.restype = ctypes.c_void_p
 
@@ -71,30 +76,62 @@ class EngineFault(Exception):
         super().__init__(str(cause))
 
 
+class _Exit(Exception):
+    """The guest wants to end."""
+
+
 class Imports:
     """The host functions of one instance, behind its guard.
 
     Attributes:
+        exited: what the guest ended itself with, None if it did not; see `define_exit`.
         failed: called with a function's name and what it raised, when that was not a `HostError`.
         paced: whether every so many calls the guest has to pause, so that others get the GIL.
     """
 
-    __slots__ = ("_bodies", "_callback", "_calls", "_keep", "failed", "paced", "pending")
+    __slots__ = ("_bodies", "_callback", "_calls", "_keep", "exited", "failed", "paced", "pending")
 
     def __init__(self, failed: Failed) -> None:
+        self.exited: int | None = None
         self.failed = failed
         self.pending: BaseException | None = None
         self.paced = False
         self._calls = 0
-        self._bodies: list[tuple[str, Body, int]] = []
+        self._bodies: list[tuple[str, Body, int | tuple[tuple[int, bool], ...]]] = []
         self._keep: list[object] = []
         self._callback = _Callback(self._guard)
 
-    def define(self, linker: wasmtime.Linker, module: str, name: str, words: int, body: Body) -> None:
-        """Bind `module.name`, `words` i32 parameters and one i32 result, to `body(word, …) -> code`."""
-        i32 = wasmtime.ValType.i32()
-        kind = wasmtime.FuncType([i32] * words, [i32])  # kept: the C side must not outlive it
-        self._keep.append(kind)
+    def define(
+        self, linker: wasmtime.Linker, module: str, name: str, words: int, body: Body, wide: tuple[int, ...] = ()
+    ) -> None:
+        """Bind `module.name`, `words` i32 parameters and one i32 result, to `body(word, …) -> code`.
+
+        The parameters at the places in `wide` are i64.
+        """
+        i32, i64 = wasmtime.ValType.i32(), wasmtime.ValType.i64()
+        parameters = [i64 if at in wide else i32 for at in range(words)]
+        places = tuple((4 * at, at in wide) for at in range(words)) if wide else words
+        self._define(linker, module, name, wasmtime.FuncType(parameters, [i32]), body, places)
+
+    def define_exit(self, linker: wasmtime.Linker, module: str, name: str) -> None:
+        """Bind `module.name`, of one i32, which ends the guest: the call into it faults, and `exited` is set."""
+
+        def leave(status: int) -> int:
+            self.exited = status
+            raise _Exit
+
+        self._define(linker, module, name, wasmtime.FuncType([wasmtime.ValType.i32()], []), leave, 1)
+
+    def _define(
+        self,
+        linker: wasmtime.Linker,
+        module: str,
+        name: str,
+        kind: wasmtime.FuncType,
+        body: Body,
+        words: int | tuple[tuple[int, bool], ...],
+    ) -> None:
+        self._keep.append(kind)  # the C side must not outlive it
         index = len(self._bodies)
         self._bodies.append((name, body, words))
         error = _define_unchecked(
@@ -117,23 +154,30 @@ class Imports:
             pending, self.pending = self.pending, None
             raise pending
 
-    def _guard(self, index: int, _caller: int, slots: ctypes._Pointer[ctypes.c_uint32], _count: int) -> None:
+    def _guard(self, index: int, _caller: int, slots: ctypes._Pointer[ctypes.c_uint32], _count: int) -> int | None:
         try:
             if self.paced:
                 self._pause()
             name, body, words = self._bodies[index]
             if words == 2:  # nearly all of them
                 slots[0] = body(slots[0], slots[4]) & _WORD
-            else:
+            elif words == 4:
+                slots[0] = body(slots[0], slots[4], slots[8], slots[12]) & _WORD
+            elif isinstance(words, int):
                 slots[0] = body(*[slots[4 * at] for at in range(words)]) & _WORD
+            else:
+                slots[0] = body(*[slots[at] | slots[at + 1] << 32 if wide else slots[at] for at, wide in words]) & _WORD
         except HostError as refused:
             slots[0] = refused.code & _WORD
+        except _Exit:
+            return int(_new_trap(b"exit", 4))  # the engine's from here on: it unwinds the guest
         except Exception as error:  # noqa: BLE001  # nothing may pass into the engine
             slots[0] = Errno.UNDECLARED
             self._tell(name, error)
         except BaseException as stop:  # noqa: BLE001  # kept for the thread that made the call
             slots[0] = Errno.UNDECLARED
             self.pending = stop
+        return None
 
     def _pause(self) -> None:
         self._calls += 1
@@ -155,7 +199,7 @@ class Export:
     __slots__ = ("_context", "_function", "_imports", "_slots", "_slots_ref", "_trap", "_trap_ref", "_words")
 
     def __init__(self, store: wasmtime.Store, function: wasmtime.Func, imports: Imports, words: int) -> None:
-        self._context = ctypes.c_void_p(_address(store._context()))
+        self._context = ctypes.c_void_p(address_of(store._context()))
         self._function = ctypes.byref(function._func)
         self._imports = imports
         self._slots = (ctypes.c_uint32 * (4 * _SLOTS))()
@@ -223,7 +267,7 @@ class GuestMemory:
         self.view = memoryview(b"")
         self._context = self._memory = None
         if store is not None and memory is not None:
-            self._context = ctypes.c_void_p(_address(store._context()))
+            self._context = ctypes.c_void_p(address_of(store._context()))
             self._memory = ctypes.byref(memory._memory)
             self.refresh()
 
@@ -281,7 +325,7 @@ class Deadline:
     __slots__ = ("_context",)
 
     def __init__(self, store: wasmtime.Store) -> None:
-        self._context = _address(store._context())
+        self._context = address_of(store._context())
 
     def set(self, epochs: int) -> None:
         """Let the guest run until the engine's epoch has advanced by `epochs`."""
@@ -290,8 +334,18 @@ class Deadline:
 
 def epoch_counter(engine: wasmtime.Engine) -> Callable[[], None]:
     """Return a function that advances the engine's epoch by one, from any thread."""
-    pointer = _address(engine.ptr())
+    pointer = address_of(engine.ptr())
     return lambda: _increment_epoch(pointer)
+
+
+def find_export(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> Any:
+    """Return one export, without making objects of all the others; None if there is none of that name."""
+    item = _ffi.wasmtime_extern_t()
+    key = name.encode()
+    context, found = store._context(), ctypes.byref(item)
+    if not _ffi.wasmtime_instance_export_get(context, ctypes.byref(instance._instance), key, len(key), found):
+        return None
+    return wrap_extern(item)
 
 
 def is_interrupt(cause: Exception) -> bool:
@@ -299,7 +353,13 @@ def is_interrupt(cause: Exception) -> bool:
     return isinstance(cause, wasmtime.Trap) and cause.trap_code is wasmtime.TrapCode.INTERRUPT
 
 
-def _address(pointer: object) -> int:
+def raise_if(error: int | None) -> None:
+    """Take over the error that a C function returned, and raise it; None is fine."""
+    if error:
+        raise _error(error)
+
+
+def address_of(pointer: object) -> int:
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
 

@@ -47,7 +47,10 @@ class Runner:
         restarts: how often it has been restarted.
         due: see `lane.Turn`.
         armed: see `lane.Turn`.
+        serves_in_turns: whether events are dealt with in its own turns.
     """
+
+    serves_in_turns = True
 
     def __init__(
         self,
@@ -96,12 +99,16 @@ class Runner:
 
     def call(self, function: str, args: bytes, seconds: float | None = None) -> bytes:
         """Ask the cell on the caller's thread; see `Cell.call`. A trap counts as a crash here too."""
-        cell = self._ready_cell()
-        try:
-            return cell.call(function, args, seconds=seconds)
-        finally:
-            if cell.spent:
-                self._replace()
+        while True:
+            cell = self._ready_cell()
+            try:
+                return cell.call(function, args, seconds=seconds)
+            except CellClosed:
+                if self._cell is cell or self.state is not State.READY:
+                    raise  # else it was replaced while we waited for it
+            finally:
+                if cell.spent and self._cell is cell:
+                    self.look()
 
     def ask(
         self,
@@ -112,12 +119,16 @@ class Runner:
         waiting: Blocking,
     ) -> None:
         """Ask the cell on the caller's thread, for another cell; see `Cell.answer`. A trap counts as a crash."""
-        cell = self._ready_cell()
-        try:
-            cell.answer(name, args, seconds, seconds, take, waiting, nested=True)
-        finally:
-            if cell.spent:
-                self._replace()
+        while True:
+            cell = self._ready_cell()
+            try:
+                return cell.answer(name, args, seconds, seconds, take, waiting, nested=True)
+            except CellClosed:
+                if self._cell is cell or self.state is not State.READY:
+                    raise  # else it was replaced while we waited for it
+            finally:
+                if cell.spent and self._cell is cell:
+                    self.look()
 
     def _ready_cell(self) -> Cell:
         cell = self._cell
@@ -127,7 +138,7 @@ class Runner:
             )
         return cell
 
-    def _replace(self) -> None:
+    def look(self) -> None:
         """Have a spent instance replaced in a turn."""
         if self.claim():
             self.lane.ready(self)
@@ -144,7 +155,7 @@ class Runner:
     def between(self, job: Callable[[], None]) -> None:
         """Run `job`, which must not raise, on a worker of the cell between two events, whatever its state."""
         self._jobs.append(job)
-        self._replace()
+        self.look()
 
     def adopt(self, cell: Cell) -> Cell | None:
         """Go on with another instance, maybe of another version; return the old one. Only in a job."""
@@ -212,7 +223,7 @@ class Runner:
             elif self._is_due():
                 self._bring_up()
         finally:  # whatever a host function raised: the next turn must come
-            resting = self.mailbox.rest(serving=self.state is State.READY)
+            resting = self.mailbox.rest(serving=self.serves_in_turns and self.state is State.READY)
             if not resting or (self._jobs and self.claim()):
                 self.lane.ready(self)
             self.lane.arm(self)
