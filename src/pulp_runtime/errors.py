@@ -6,6 +6,9 @@ PulpError
 ├── ExtensionError    an extension cannot be registered, chosen or set up
 │   └── HookFailed    one of its hooks raised: extension, hook, cell
 ├── ListenError       the host cannot bind an address
+├── StartError        the host cannot start: which part of it, and why
+├── OperatorCommandError  an operator command that is not complete, not registered or not active
+├── GatewayError      the gateway of several applications cannot serve its routes
 └── CellError         one cell is in trouble; no other cell is
     ├── LoadError     its module cannot be loaded: file and reason
     ├── CellRefused   an entry point answered with an error code
@@ -20,7 +23,9 @@ PulpError
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 
 class Errno(enum.IntEnum):
@@ -99,6 +104,26 @@ class HookFailed(ExtensionError):
 
 class ListenError(PulpError):
     """The host cannot bind an address."""
+
+
+class GatewayError(PulpError):
+    """The gateway of a host with several applications cannot serve what it is to serve."""
+
+
+class StartError(PulpError):
+    """The host cannot start; everything that had been acquired is released again.
+
+    Attributes:
+        reasons: why which cell did not, by what operators call it; empty where it was not a cell's fault.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.reasons = reasons
+        super().__init__(message)
+
+
+class OperatorCommandError(PulpError):
+    """An operator command that cannot be registered or carried out; the message says which and why."""
 
 
 class OperationFailed(PulpError):

@@ -27,7 +27,7 @@ def _no_port(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"app": "a", "manifests": ("m",)}, "-host, -app, and -manifest are mutually exclusive"),
         ({"manifests": ("m",), "validate_host": True}, "-validate-host requires -host"),
         ({"app": "a", "manifests": ("m", "a")}, "a is an application, which runs alone: pulp run a"),
-        ({"host": "h", "validate_host": True}, "write -manifest or -app"),
+        ({"host": "h", "manifests": ("m", "h")}, "h is a host, which runs alone: pulp run h"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )

@@ -192,7 +192,7 @@ def test_an_operator_can_put_the_files_of_one_placement_elsewhere(placed, app, s
 
 def test_the_module_of_all_placements_is_kept_once(placed, app, start) -> None:
     with start(app(placed("b"), lines=TWO)) as host:
-        one, other = host._fleet.versions.values()
+        one, other = host._application.fleet.versions.values()
         assert one.wasm is other.wasm
 
 

@@ -102,6 +102,20 @@ def test_a_host_without_http_has_no_url(make: MakeHost, heartbeat: Path) -> None
     asyncio.run(main())
 
 
+def test_a_stop_of_idle_cells_is_never_taken_for_a_crash(make: MakeHost, heartbeat: Path, records) -> None:
+    """25 times: what ends an idle tick, or a cell that sleeps, is no reason to start it again."""
+
+    async def main() -> None:
+        for number in range(25):
+            async with make(heartbeat) as host:
+                await asyncio.sleep(0.001 * (number % 5))
+                assert host.status()["heartbeat"].restarts == 0
+
+    asyncio.run(main())
+    assert records.messages.count("shutdown complete") == 25
+    assert [one.getMessage() for one in records.all if one.levelname in ("WARNING", "ERROR")] == []
+
+
 def test_twenty_lives_leave_nothing_behind(make: MakeHost, echo: Path, heartbeat: Path) -> None:
     """No thread, no file descriptor, no task."""
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pulp_runtime.errors import ManifestError
-from pulp_runtime.manifest.app import MAX_NAME_CHARACTERS, MAX_SCRIPT_BYTES, AppSpec, load_app
+from pulp_runtime.manifest.app import MAX_SCRIPT_BYTES, AppSpec, load_app
 from pulp_runtime.manifest.cell import load_cell
+from pulp_runtime.manifest.fields import MAX_NAME_CHARACTERS
 from pulp_runtime.manifest.placement import MOST_PLACEMENTS, merged
 
 SCRIPT = "return 1 -- é\r\n"

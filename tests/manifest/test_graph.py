@@ -98,6 +98,13 @@ def test_each_consumed_function_has_its_provider() -> None:
     assert providers(cells) == {"f": "a", "g": "b"}
 
 
+def test_a_consumer_listed_first_starts_after_the_provider_it_depends_on_and_both_may_ask_each_other() -> None:
+    consumer = cell("consumer", "provider", provides=("back",), consumes=("ask",))
+    provider = cell("provider", provides=("ask",), consumes=("back",))
+
+    assert start_order([consumer, provider]) == (provider, consumer)
+
+
 def test_a_cell_may_consume_what_it_provides_itself() -> None:
     assert providers([cell("a", provides=("f",), consumes=("f",))]) == {"f": "a"}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pulp_runtime.cli.serve import HostOptions, cells_or_app, serve
+from pulp_runtime.cli.serve import HostOptions, serve, what_to_run
 
 _FORMATS = ("auto", "text", "json")
 _LEVELS = ("debug", "info", "warning", "error")
@@ -51,6 +51,19 @@ class _Flags(_Verb):
         """Write both ways of starting cells."""
         formatter.write_usage("pulp", "run PATH... [OPTIONS]")
         formatter.write_usage("pulp", "-manifest PATH [OPTIONS]", prefix="       ")
+
+
+class _Exec(_Verb):
+    """A verb whose own options end at the first word; what follows is a program's, and stays as it is."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options before the first word."""
+        at = 0
+        takes_value = _options(self)
+        while at < len(args) and args[at].startswith("-") and args[at] not in ("-", "--"):
+            at += 2 if takes_value.get(_name(args[at])) and "=" not in args[at] else 1
+        rest = args[at + 1 :] if args[at : at + 1] == ["--"] else args[at:]
+        return super().parse_args(ctx, [*args[:at], "--", *rest])
 
 
 def _options(command: click.Command) -> dict[str, bool]:
@@ -172,14 +185,15 @@ def _shared(command: _Command) -> _Command:
     help="A cell's manifest; repeatable, or several separated by commas.",
 )
 @click.option("--app", "app", default="", metavar="PATH", help="An application's manifest, or a folder with one.")
-@click.option("--host", "host", default="", metavar="PATH", help="Several applications (not in this version).")
-@click.option("--validate-host", "validate_host", is_flag=True, help="With --host: start nothing.")
+@click.option("--host", "host", default="", metavar="PATH", help="The manifest of a host, or a folder with one.")
+@click.option("--validate-host", "validate_host", is_flag=True, help="With --host: check everything, start nothing.")
 @_shared
 @click.pass_context
 def _host(ctx: click.Context, /, manifests: tuple[str, ...], **options: Any) -> None:
     """Run WebAssembly cells until SIGINT or SIGTERM, each with exactly the capabilities its manifest declares.
 
-    PATH is a manifest, or with `run` also a folder that holds one: of a cell, or of one application, which runs alone.
+    PATH is a manifest, or with `run` also a folder that holds one: of a cell; or of one application, or one host of
+    several applications, which run alone.
     Every option may be written with one dash or two.
     """
     paths = [path for given in manifests for path in map(str.strip, given.split(",")) if path]
@@ -194,10 +208,51 @@ def _verbs() -> None:
 
 @_verbs.command("run", cls=_Verb)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--grant",
+    "grants",
+    multiple=True,
+    metavar="WHAT",
+    help="What a module without a manifest may touch: kv.local=rw, blob.photos=ro, queue.orders=w, secrets.NAME.",
+)
 @_shared
-def _run(paths: tuple[str, ...], **shared: Any) -> None:
-    """Run the cells at PATH...: manifests, or folders with a pulp.cell.toml. Or the application at PATH, alone."""
-    serve(HostOptions(**cells_or_app(paths), **shared))
+def _run(paths: tuple[str, ...], grants: tuple[str, ...], **shared: Any) -> None:
+    """Run the cells at PATH...: manifests, or folders with a pulp.cell.toml. Or an application, or a host, alone.
+
+    A file that ends in .wasm needs no manifest: it is a program that answers every request.
+    """
+    serve(HostOptions(**what_to_run(paths), grants=grants, **shared))
+
+
+@_verbs.command("exec", cls=_Exec)
+@click.option("--dir", "folders", multiple=True, metavar="HOST[::GUEST]", help="A folder it may use; repeatable.")
+@click.option("--env", "environ", multiple=True, metavar="NAME=VALUE", help="A variable it sees; repeatable.")
+@click.option("--grant", "grants", multiple=True, metavar="WHAT", help="As with run: kv.local=rw, secrets.NAME, …")
+@click.option("--storage-root", "storage_root", default="./data", metavar="DIR", help="Where that is kept.")
+@click.argument("wasm", metavar="PROGRAM")
+@click.argument("args", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED)
+def _exec(wasm: str, args: tuple[str, ...], **options: Any) -> None:
+    """Run PROGRAM, a WASI command (.wasm), once on this terminal, and end with its status."""
+    from pulp_runtime.cli.exec import execute
+
+    execute(wasm, args, **options)
+
+
+@_verbs.command("inspect", cls=_Verb)
+@click.argument("path", metavar="PATH")
+@click.option("--grant", "grants", multiple=True, metavar="WHAT", help="As with run, for a module without a manifest.")
+@click.option("--config", "config", default="", metavar="FILE", help="The operator's settings for capabilities.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+def _inspect(path: str, grants: tuple[str, ...], config: str, as_json: bool) -> None:
+    """Say what the cell at PATH is, asks for and would be given; start nothing."""
+    from pulp_runtime.cli.config import read_config
+    from pulp_runtime.cli.inspect import inspect
+    from pulp_runtime.errors import PulpError
+
+    try:
+        inspect(path, read_config(config) if config else {}, grants, as_json=as_json)
+    except PulpError as error:
+        raise click.ClickException(str(error)) from None
 
 
 _storage_root = click.option(

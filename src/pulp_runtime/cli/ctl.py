@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -34,14 +35,15 @@ def status(as_json: bool, path: str | None) -> None:
     if as_json:
         _print_json(reply.cells)
         return
-    click.echo(f"{'CELL':<24}{'STATE':<12}{'VERSION':<12}{'STEPS':>12}  {'RESTARTS':>8}  {'WAITING':>7}  REASON")
+    width = max([22, *(len(cell.name) for cell in reply.cells)]) + 2
+    click.echo(f"{'CELL':<{width}}{'STATE':<12}{'VERSION':<12}{'STEPS':>12}  {'RESTARTS':>8}  {'WAITING':>7}  REASON")
     for cell in reply.cells:
-        click.echo(_row(cell))
+        click.echo(_row(cell, width))
 
 
-def _row(cell: CellEntry) -> str:
+def _row(cell: CellEntry, width: int) -> str:
     return (
-        f"{cell.name:<24}{cell.state:<12}{escape(cell.version):<12}{cell.steps:>12}  {cell.restarts:>8}  "
+        f"{cell.name:<{width}}{cell.state:<12}{escape(cell.version):<12}{cell.steps:>12}  {cell.restarts:>8}  "
         f"{cell.waiting:>7}  {escape(cell.reason)}"
     ).rstrip()
 
@@ -70,6 +72,17 @@ _add_operation("reload", "Put the version on disk in the place of the one that r
 _add_operation("rollback", "Put the version that ran before back.")
 
 
+@ctl.command()
+@click.argument("cell")
+@click.option("--to", "to", default="", metavar="FILE", help="Write it there, not to the cell's own folder.")
+@_SOCKET
+def snapshot(cell: str, to: str, path: str | None) -> None:
+    """Save the whole state of CELL between two events; see snapshotable in its manifest."""
+    file = os.fsencode(os.path.abspath(to)) if to else b""
+    for line in _ask(Request(op="snapshot", cell=cell, args=file), path).lines:
+        click.echo(escape(line))
+
+
 @ctl.command("shutdown_all")
 @_SOCKET
 def shutdown_all(path: str | None) -> None:
@@ -84,7 +97,7 @@ def shutdown_all(path: str | None) -> None:
 @click.option("-f", "--follow", "go_on", is_flag=True, help="Go on with the lines that come.")
 @_SOCKET
 def logs(cell: str, lines: int, go_on: bool, path: str | None) -> None:
-    """Show the last lines of the log, of one CELL or of all."""
+    """Show the last lines of the log, of one CELL, of the cells of an application, or of all."""
     with _errors_told():
         for reply in follow(Request(op="logs", cell=cell, lines=lines, follow=go_on), path):
             for line in reply.lines:

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pulp_runtime import log
@@ -19,6 +20,8 @@ from pulp_runtime.errors import HookFailed, ManifestError, PulpError
 
 if TYPE_CHECKING:
     from pulp_runtime.host import Host
+    from pulp_runtime.hosting.composition import Composition
+    from pulp_runtime.manifest.cell import CellSpec
 
 GC_ALLOCATIONS: Final = 20_000
 """How many containers more are made before Python looks for cycles; a request makes a dozen and no cycle."""
@@ -40,6 +43,7 @@ class HostOptions:
     http_key: str | None = None
     http2: bool = False
     config: str = ""
+    grants: tuple[str, ...] = ()
     storage_root: str = "./data"
     log_format: str = "auto"
     log_level: str = "info"
@@ -75,30 +79,32 @@ def _problem(options: HostOptions) -> str:
         return f"provide exactly one of -host, -app, or -manifest; did you mean: pulp run {options.ignored}"
     if not given:
         return "provide exactly one of -host, -app, or -manifest; or: pulp run PATH... (see pulp --help)"
-    if options.app and options.app in options.manifests:
-        return f"{options.app} is an application, which runs alone: pulp run {options.app}"
+    for what, path in (("an application", options.app), ("a host", options.host)):
+        if path and path in options.manifests:
+            return f"{path} is {what}, which runs alone: pulp run {path}"
     if given > 1:
         return "-host, -app, and -manifest are mutually exclusive"
+    if options.grants and not any(path.endswith(".wasm") for path in options.manifests):
+        return "-grant is for modules without a manifest; a manifest has [cloud]"
     if options.validate_host and not options.host:
         return "-validate-host requires -host"
-    if options.host:
-        return "this version runs cells and one application; -host is not built yet, write -manifest or -app"
     return ""
 
 
-def cells_or_app(paths: tuple[str, ...]) -> dict[str, Any]:
-    """Return the options for the paths of `run`: cells, or an application; both when they are mixed."""
-    apps = [path for path in paths if _is_app(path)]
-    if not apps:
-        return {"manifests": paths}
-    return {"app": apps[0], "manifests": paths if len(paths) > 1 else ()}
+def what_to_run(paths: tuple[str, ...]) -> dict[str, Any]:
+    """Return the options for the paths of `run`: cells, an application or a host; more than one when they are mixed."""
+    from pulp_runtime.manifest.names import APP_MANIFEST, HOST_MANIFEST
+
+    for option, name in (("host", HOST_MANIFEST), ("app", APP_MANIFEST)):
+        found = [path for path in paths if _leads_to(path, name)]
+        if found:
+            return {option: found[0], "manifests": paths if len(paths) > 1 else ()}
+    return {"manifests": paths}
 
 
-def _is_app(path: str) -> bool:
-    """Tell whether a path of `run` leads to an application: its manifest, or the folder that holds one."""
-    from pulp_runtime.manifest.names import APP_MANIFEST
-
-    return os.path.basename(path) == APP_MANIFEST or os.path.isfile(os.path.join(path, APP_MANIFEST))
+def _leads_to(path: str, name: str) -> bool:
+    """Tell whether a path is a manifest of this name, or a folder that holds one."""
+    return os.path.basename(path) == name or os.path.isfile(os.path.join(path, name))
 
 
 class _Serving:
@@ -109,7 +115,7 @@ class _Serving:
         self._log = log.Log("pulp")
         self._signalled = asyncio.Event()
         self._signalled_at = 0.0
-        self._host: Host | None = None
+        self._host: Host | Composition | None = None
 
     async def run(self) -> tuple[int, bool]:
         """Return the exit code, and whether every thread has ended."""
@@ -117,24 +123,15 @@ class _Serving:
         loop.set_exception_handler(self._on_loop_error)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _frame: loop.call_soon_threadsafe(self._on_signal, number))
-        # The host's modules take most of the time a start takes; signals are looked after meanwhile.
-        from pulp_runtime.host import Host
-
         try:
             config = self._config()
             if config.get("http", {}).get("cert"):
                 signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._on_hangup))
-            self._host = host = Host(
-                self._options.manifests,
-                app=self._options.app or None,
-                storage_root=self._options.storage_root,
-                config=config,
-            )
-        except ManifestError as error:
-            self._log.error("manifest load failed", err=str(error))
-            return EXIT_FAILED, True
+            self._host = host = self._make_host(config)
+            if self._options.validate_host:
+                return self._valid(host), True
         except PulpError as error:
-            self._log.error("invalid runtime input", err=str(error))
+            self._report_unusable(error)
             return EXIT_FAILED, True
         try:
             code = await self._serve(host)
@@ -143,7 +140,50 @@ class _Serving:
             code = EXIT_FAILED
         return code, host.finished
 
-    async def _serve(self, host: Host) -> int:
+    def _make_host(self, config: dict[str, dict[str, Any]]) -> Host | Composition:
+        # The host's modules take most of the time a start takes; signals are looked after meanwhile.
+        options = self._options
+        if options.host:
+            from pulp_runtime.hosting.composition import Composition
+
+            return Composition(options.host, storage_root=options.storage_root, config=config)
+        from pulp_runtime.host import Host
+
+        return Host(self._cells(), app=options.app or None, storage_root=options.storage_root, config=config)
+
+    def _cells(self) -> list[str | CellSpec]:
+        """Return what is to run; a module without a manifest becomes a function, and the log says what it may touch."""
+        from pulp_runtime.manifest.bare import SUFFIX, load_bare
+
+        found: list[str | CellSpec] = []
+        for path in self._options.manifests:
+            if not path.endswith(SUFFIX):
+                found.append(path)
+                continue
+            spec = load_bare(Path(path), self._options.grants)
+            granted = ", ".join(self._options.grants) or "nothing"
+            self._log.info("no manifest; it answers every request", cell=spec.name, wasm=path, granted=granted)
+            found.append(spec)
+        return found
+
+    def _valid(self, host: Any) -> int:
+        """Check a host of several applications, and start nothing."""
+        host.check()
+        self._log.info("host manifest valid", host=host.spec.manifest_path)
+        return EXIT_OK
+
+    def _report_unusable(self, error: PulpError) -> None:
+        """Log why there is nothing to start."""
+        if self._options.validate_host:
+            self._log.error("host manifest validation failed", err=str(error))
+        elif not isinstance(error, ManifestError):
+            self._log.error("invalid runtime input", err=str(error))
+        elif self._options.host:
+            self._log.error("multi-application host failed to start", err=f"load host applications: {error}")
+        else:
+            self._log.error("manifest load failed", err=str(error))
+
+    async def _serve(self, host: Host | Composition) -> int:
         start = asyncio.ensure_future(host.start())
         stop = asyncio.ensure_future(self._signalled.wait())
         await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -155,7 +195,7 @@ class _Serving:
             pass  # a signal during start-up; start has released what it had
         except PulpError as error:
             stop.cancel()
-            self._report(error, host)
+            self._report(error)
             return EXIT_FAILED
         else:
             # What a start leaves behind lives as long as the process: looking through it again and again is a waste.
@@ -163,14 +203,22 @@ class _Serving:
             gc.set_threshold(GC_ALLOCATIONS)
             gc.enable()
             await self._until_stopped(host, stop)
-        if host.app is None:
-            self._log.info("pulp exit clean")
-        elif host.unclean:  # one cell's goodbye is the application's (spec/core §1.6)
-            self._log.error("application shutdown failed", err="; ".join(host.unclean))
+        return self._farewell(host)
+
+    def _farewell(self, host: Host | Composition) -> int:
+        """Say how the host has ended; return the exit code. One cell's goodbye counts for all (spec/core §1.6)."""
+        options = self._options
+        if host.unclean and (options.app or options.host):
+            what = "multi-application host" if options.host else "application"
+            self._log.error(f"{what} shutdown failed", err="; ".join(host.unclean))
             return EXIT_FAILED
+        if options.host:
+            self._log.info("pulp multi-application host exited cleanly")
+        elif not options.app:
+            self._log.info("pulp exit clean")
         return EXIT_OK
 
-    async def _until_stopped(self, host: Host, stop: asyncio.Future[Any]) -> None:
+    async def _until_stopped(self, host: Host | Composition, stop: asyncio.Future[Any]) -> None:
         """Serve until a signal comes, or every cell was stopped through the control socket."""
         from pulp_runtime.control.protocol import socket_path  # not before the host answers its clients
         from pulp_runtime.control.server import ControlServer
@@ -207,8 +255,10 @@ class _Serving:
             config["http"] = {**config.get("http", {}), **set_by_flags}
         return config
 
-    def _report(self, error: PulpError, host: Host) -> None:
-        if host.app is not None:
+    def _report(self, error: PulpError) -> None:
+        if self._options.host:
+            self._log.error("multi-application host failed to start", err=str(error))
+        elif self._options.app:
             self._log.error("application failed to start", err=str(error))
         elif isinstance(error.__cause__, HookFailed):
             self._log.error("capability setup failed", err=str(error))

@@ -31,9 +31,9 @@ class Request(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
     Attributes:
         op: the operation.
-        cell: whom it is about, "" where it is about none or all.
+        cell: whom it is about, "" where it is about none or all; for `logs` also an application.
         function: for `call`: the function, which the cell provides.
-        args: for `call`: opaque bytes.
+        args: for `call`: opaque bytes. For `snapshot`: the file to write, absolute; none for the cell's own folder.
         lines: for `logs`: how many of the last lines.
         follow: for `logs`: go on with those that come.
     """
@@ -77,7 +77,7 @@ class Reply(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
         cells: for `status`.
         changes: for `reload` and `rollback`: what the other manifest changes in what the cell may do.
         result: for `call`: the response.
-        lines: for `logs`.
+        lines: for `logs`; for `snapshot`: what was written.
         metrics: for `metrics`.
     """
 

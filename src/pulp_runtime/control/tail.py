@@ -40,8 +40,8 @@ class Tail(logging.Handler):
             follower.tell(cell, line)
 
     def last(self, count: int, cell: str = "") -> tuple[str, ...]:
-        """Return up to `count` lines, oldest first; of one cell, if it is named."""
-        lines = [line for owner, line in list(self._kept) if cell in ("", owner)]
+        """Return up to `count` lines, oldest first; of one cell, or of the cells of one application, if it is named."""
+        lines = [line for owner, line in list(self._kept) if _is_of(owner, cell)]
         return tuple(lines[len(lines) - min(count, len(lines)) :])
 
     def follow(self, cell: str = "") -> Follower:
@@ -62,7 +62,7 @@ class Follower:
 
     def tell(self, cell: str, line: str) -> None:
         """Add a line, if it is one of those that are wanted."""
-        if self._cell in ("", cell):
+        if _is_of(cell, self._cell):
             self._lines.append(line)
             self._more.set()
 
@@ -77,3 +77,8 @@ class Follower:
     def close(self) -> None:
         """Hear no more."""
         self._among.discard(self)
+
+
+def _is_of(owner: str, wanted: str) -> bool:
+    """Tell whether a line of cell `owner` is one of those of `wanted`: all, a cell, or an application."""
+    return wanted in ("", owner) or owner.startswith(f"{wanted}/")

@@ -31,6 +31,9 @@ class Operations(Protocol):
     async def rollback(self, name: str) -> tuple[str, ...]:
         """Put the version before in its place."""
 
+    async def snapshot(self, name: str, to: str = "") -> str:
+        """Save its state, to a file if one is named."""
+
 
 class Controlled(Protocol):
     """The host, as far as an operator may use it."""
@@ -61,6 +64,7 @@ class Verbs:
             "restart": self._restart,
             "reload": self._reload,
             "rollback": self._rollback,
+            "snapshot": self._snapshot,
             "call": self._call,
             "logs": self._logs,
             "metrics": self._metrics,
@@ -105,6 +109,10 @@ class Verbs:
 
     async def _rollback(self, request: Request) -> Reply:
         return Reply(ok=True, changes=await self._host.operations.rollback(request.cell))
+
+    async def _snapshot(self, request: Request) -> Reply:
+        written = await self._host.operations.snapshot(request.cell, os.fsdecode(request.args))
+        return Reply(ok=True, lines=(written,))
 
     async def _call(self, request: Request) -> Reply:
         return Reply(ok=True, result=await self._host.call_async(request.cell, request.function, request.args))

@@ -9,12 +9,12 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from pulp_runtime.errors import ManifestError
 from pulp_runtime.manifest.cell import CellSpec, find_manifest, load_cell
-from pulp_runtime.manifest.fields import schema_version, sha256, version
+from pulp_runtime.manifest.fields import relative_path, schema_version, sha256, title, version
 from pulp_runtime.manifest.graph import start_order
 from pulp_runtime.manifest.limits import MIB
 from pulp_runtime.manifest.module import explain_digest, explain_unread, read_module
@@ -27,7 +27,6 @@ APP_SCHEMA_VERSION: Final = 1
 #: The key of the orchestrator's config under which its cell finds the script.
 SCRIPT: Final = "script"
 MAX_SCRIPT_BYTES: Final = 8 * MIB
-MAX_NAME_CHARACTERS: Final = 128
 
 _KNOWN: Final[Known] = {
     **dict.fromkeys(["schema_version", "name", "version", "cells", "require_wasm_sha256"]),
@@ -185,7 +184,7 @@ class _Plan(NamedTuple):
         table = read_table(path)
         table.refuse_unknown(_KNOWN, otherwise="remove what is not a setting of an application")
         found = schema_version(table, APP_SCHEMA_VERSION, "app ")
-        name, for_people = _name(table), version(table)
+        name, for_people = title(table, "shop"), version(table)
         paths = _cell_paths(table)
         pinned = table.flag("require_wasm_sha256")
         return cls(table, found, name, for_people, paths, pinned, read_entries(table), _read_script(table, paths))
@@ -223,16 +222,6 @@ class _Plan(NamedTuple):
         return ManifestError(file, f"app cell {self.paths[path]}: {reason}", field=field)
 
 
-def _name(table: Table) -> str:
-    name = table.text("name").strip()
-    if not name:
-        raise table.invalid('name is required; write for example name = "shop"', field="name")
-    if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
-        reason = f"name {quote(name)} has control characters, or more than {MAX_NAME_CHARACTERS} characters"
-        raise table.invalid(f"{reason}; write a shorter one in plain letters", field="name")
-    return name
-
-
 def _cell_paths(table: Table) -> dict[Path, str]:
     """Return the cells' manifests and how each is written."""
     written = table.texts("cells")
@@ -252,26 +241,12 @@ def _cell_paths(table: Table) -> dict[Path, str]:
 
 def _cell_path(table: Table, text: str, what: str, field: str) -> Path:
     """Return where a cell's manifest is, also when the path leads to its folder."""
-    path = _relative(table, text, what, field)
+    path = relative_path(table, text, what, field, APP_MANIFEST)
     try:
         return find_manifest(path)
     except ManifestError as error:
         shown = quote(text.strip())[1:-1]
         raise ManifestError(error.path, f"app cell {shown}: {error.reason}", field=field) from error
-
-
-def _relative(table: Table, text: str, what: str, field: str) -> Path:
-    """Return the absolute path that a relative one stands for; `./x` and `a/../x` are `x`."""
-    text = text.strip()
-    if not text:
-        reason = f"{what} is required; write a path relative to {APP_MANIFEST}"
-    elif "\0" in text:
-        reason = f"{what} contains a NUL character; write the path without it"
-    elif os.path.isabs(text) or PureWindowsPath(text).is_absolute():
-        reason = f"{what} {quote(text)} must be relative to {APP_MANIFEST}; write the way from there"
-    else:
-        return Path(os.path.normpath(table.path.parent / text))
-    raise table.invalid(reason, field=field)
 
 
 def _read_script(table: Table, paths: Mapping[Path, str]) -> _Script | None:
@@ -284,7 +259,7 @@ def _read_script(table: Table, paths: Mapping[Path, str]) -> _Script | None:
         named = quote(section.text("manifest").strip())
         reason = f"orchestrator.manifest {named} is not listed in app cells; name one of {', '.join(paths.values())}"
         raise section.invalid(reason, field="manifest")
-    path = _relative(section, section.text("script"), "orchestrator.script", "script")
+    path = relative_path(section, section.text("script"), "orchestrator.script", "script", APP_MANIFEST)
     wanted = sha256(section, "sha256")
     if wanted is None:
         raise section.invalid("orchestrator.sha256 is required; write the output of sha256sum", field="sha256")

@@ -1,13 +1,16 @@
-"""Fields that manifests of cells and of applications have in common."""
+"""Fields that several kinds of manifest have in common."""
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path, PureWindowsPath
 from typing import Final
 
 from pulp_runtime.manifest.names import quote
 from pulp_runtime.manifest.table import Table
 
+MAX_NAME_CHARACTERS: Final = 128
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -43,3 +46,28 @@ def sha256(table: Table, key: str) -> str | None:
     else:
         return digest
     raise table.invalid(f"{reason}; write the output of sha256sum, or remove the field", field=key)
+
+
+def title(table: Table, example: str) -> str:
+    """Return the name of an application or of a host, which is for people and logs."""
+    name = table.text("name").strip()
+    if not name:
+        raise table.invalid(f'name is required; write for example name = "{example}"', field="name")
+    if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
+        reason = f"name {quote(name)} has control characters, or more than {MAX_NAME_CHARACTERS} characters"
+        raise table.invalid(f"{reason}; write a shorter one in plain letters", field="name")
+    return name
+
+
+def relative_path(table: Table, text: str, what: str, field: str, file: str) -> Path:
+    """Return the absolute path that one relative to its manifest, called `file`, stands for; `a/../x` is `x`."""
+    text = text.strip()
+    if not text:
+        reason = f"{what} is required; write a path relative to {file}"
+    elif "\0" in text:
+        reason = f"{what} contains a NUL character; write the path without it"
+    elif os.path.isabs(text) or PureWindowsPath(text).is_absolute():
+        reason = f"{what} {quote(text)} must be relative to {file}; write the way from there"
+    else:
+        return Path(os.path.normpath(table.path.parent / text))
+    raise table.invalid(reason, field=field)

@@ -12,6 +12,8 @@ from typing import Final
 
 #: What an application's manifest is called in its folder.
 APP_MANIFEST: Final = "pulp.app.toml"
+#: What the manifest of a host of several applications is called in its folder.
+HOST_MANIFEST: Final = "pulp.host.toml"
 
 NAME_CHARACTERS: Final = 63
 NAME_RULE: Final = (
@@ -42,7 +44,15 @@ def explain_name(name: str) -> str | None:
         return f'{quote(name)} is reserved for the host itself; write for example "{name}-cell"'
     if _NAME.fullmatch(name):
         return None
-    return f"{quote(name)} {_fault(name)}; {NAME_RULE}; write for example {quote(_nearest(name))}"
+    return f"{quote(name)} {_fault(name)}; {NAME_RULE}; write for example {quote(nearest_name(name))}"
+
+
+def explain_identifier(name: str) -> str | None:
+    """Say what is wrong with the name of an application, of an instance of one, or of a namespace; None if nothing is.
+
+    It ends up in addresses and folder names.
+    """
+    return None if _NAME.fullmatch(name) else f"{quote(name)} {_fault(name)}; {NAME_RULE}"
 
 
 def explain_instance(name: str) -> str | None:
@@ -91,7 +101,8 @@ def _fault(name: str) -> str:
     return f"starts with {describe(name[0])}"
 
 
-def _nearest(name: str) -> str:
+def nearest_name(name: str) -> str:
+    """Return the name of a cell that is most like `name`."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     joined = re.sub(r"[^a-z0-9_-]+", "-", plain).lstrip("0123456789_-")[:NAME_CHARACTERS].rstrip("_-")
     return joined if joined and joined not in RESERVED_NAMES else _FALLBACK

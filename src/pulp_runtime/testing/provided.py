@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pulp_runtime._kernel.discovery import installed
 from pulp_runtime._kernel.registry import Registry
+from pulp_runtime._kernel.shared_memory import SharedMemory
 from pulp_runtime.capabilities.catalog import ALWAYS, BUILT_IN
 from pulp_runtime.ext import Capability, CellRef, Errno, HostError, host_function
 from pulp_runtime.testing.fake import Fake
@@ -40,7 +41,7 @@ def registry_of(given: Iterable[Capability | Fake], instead: Mapping[str, Load],
         return {name: lambda load=load: tape.record(load()) for name, load in offers.items()}  # type: ignore[misc]
 
     registry = Registry(prefill=False, discover=discover)
-    for name, load in {**ALWAYS, "core.call": _no_siblings}.items():
+    for name, load in {**ALWAYS, "core.call": _no_siblings, "core.shared_memory": _nobody_else}.items():
         registry.always(tape.record(_capability(own.pop(name)) if name in own else load()))
     for item in own.values():
         registry.gated(tape.record(_capability(item)))
@@ -49,6 +50,11 @@ def registry_of(given: Iterable[Capability | Fake], instead: Mapping[str, Load],
 
 def _no_siblings() -> Capability:
     return Capability.of("core.call", NoSiblings())
+
+
+def _nobody_else() -> Capability:
+    """`core.shared_memory` where there is one cell: its groups work, and nobody else is in them."""
+    return SharedMemory().capability()
 
 
 def _capability(item: Capability | Fake) -> Capability:
