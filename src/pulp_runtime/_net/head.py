@@ -83,6 +83,7 @@ class RequestLine:
         redirect: where to send the client when its path was not clean, else "".
         packed_target: `method` and `path`, by `abi.http.pack_target`.
         packed_query: `query`, by `abi.http.pack_query`.
+        prefix: what a gateway has taken off the path, "" for nothing; a Location of ours begins with it.
     """
 
     __slots__ = (
@@ -92,6 +93,7 @@ class RequestLine:
         "packed_query",
         "packed_target",
         "path",
+        "prefix",
         "query",
         "redirect",
         "target",
@@ -104,6 +106,7 @@ class RequestLine:
         self.path, self.query, self.host, self.redirect = parse_target(method, target)
         self.packed_target = pack_target(method, self.path)
         self.packed_query = pack_query(self.query)
+        self.prefix = ""
 
 
 class HeaderBlock:

@@ -202,7 +202,7 @@ def test_without_the_setting_forwarding_headers_are_data_like_others() -> None:
         assert request.remote_addr.startswith("127.0.0.1:")
         assert request.headers["X-Forwarded-For"] == "203.0.113.9"
         assert request.headers["Forwarded"] == "for=1.1.1.1"
-        assert bench.inbound._front._access is None
+        assert bench.inbound._front._listening.access is None
 
     with_settings(test)
 

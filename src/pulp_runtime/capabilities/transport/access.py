@@ -77,6 +77,11 @@ class Access:
             request.block = block.with_fields(fields)
         request.connection = Seen(connection, request, remote, request_id, self._log)
 
+    def mark(self, request: Request, application: str, instance: str) -> None:
+        """Note whose a request is that came by the gateway."""
+        if isinstance(request.connection, Seen):
+            request.connection.application, request.connection.instance = application, instance
+
     def watch(self, taker: Taker) -> Taker:
         """Return a taker that notes whose a request is."""
 
@@ -112,30 +117,34 @@ class Seen:
 
     Attributes:
         cell: whose route it was, "" for none.
+        application: which one it is a cell of, "" on a host without a gateway.
+        instance: which instance of the application.
     """
 
     __slots__ = (
         "_began",
         "_connection",
         "_id",
+        "_line",
         "_log",
-        "_request",
         "_size",
         "_status",
+        "application",
         "cell",
+        "instance",
         "packed_remote_addr",
         "remote_addr",
         "secure",
     )
 
     def __init__(self, connection: Connection, request: Request, remote: str, request_id: str, log: Log | None) -> None:
-        self.cell = ""
+        self.cell = self.application = self.instance = ""
         self.remote_addr = remote
         same = remote == connection.remote_addr
         self.packed_remote_addr = connection.packed_remote_addr if same else pack_remote_addr(remote)
         self.secure = connection.secure
         self._connection: Final = connection
-        self._request: Final = request
+        self._line: Final = request.line  # a gateway takes its prefix off
         self._id: Final = request_id
         self._log = log
         self._began: Final = time.monotonic()
@@ -186,8 +195,10 @@ class Seen:
         log, self._log = self._log, None
         if log is None:
             return
-        line = self._request.line
-        more = {"id": self._id} if self._id else {}
+        line = self._line
+        more = {"application": self.application, "instance": self.instance} if self.application else {}
+        if self._id:
+            more["id"] = self._id
         log.info(
             "request",
             method=line.method,

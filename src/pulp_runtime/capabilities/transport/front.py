@@ -1,4 +1,4 @@
-"""The shared front of a host: every listener, and who owns which path on it.
+"""The shared front of a host, or of an application behind a gateway: its listeners, and who owns which path on them.
 
 All that comes in by HTTP passes here, and goes where the first of these tables has a route for it
 (spec/capabilities §2.5):
@@ -8,7 +8,8 @@ All that comes in by HTTP passes here, and goes where the first of these tables 
     3  requests              transport.http.inbound
 
 The three capabilities share one `Front`; whichever is set up first opens it. A cell's routes belong to one listener:
-the shared one, or the one it asked for with `http_listen` before it registered its first route.
+the shared one, or the one it asked for with `http_listen` before it registered its first route. Behind a `Gateway`
+the shared one is the gateway's, which hands over what is this application's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from pulp_runtime._net import answers
 from pulp_runtime._net.answers import Answer
@@ -28,62 +29,21 @@ from pulp_runtime._net.head import HeaderBlock, RequestLine
 from pulp_runtime._net.listener import Listener
 from pulp_runtime._net.routes import Match, Route, RouteConflict, RouteTable
 from pulp_runtime._net.settings import HttpSettings
-from pulp_runtime.capabilities.transport.listener_settings import listener_settings
-from pulp_runtime.errors import ExtensionError, ListenError, PulpError
+from pulp_runtime.capabilities.transport.door import EMPTY, KINDS, Door
+from pulp_runtime.capabilities.transport.door import EVENTS as EVENTS
+from pulp_runtime.capabilities.transport.door import HTTP as HTTP
+from pulp_runtime.capabilities.transport.door import WEBSOCKET as WEBSOCKET
+from pulp_runtime.capabilities.transport.gateway_seat import GatewaySeat
+from pulp_runtime.capabilities.transport.listener_settings import ListenerSettings, listener_settings
+from pulp_runtime.capabilities.transport.listening import GRACE_SECONDS, Listening, split_address
+from pulp_runtime.errors import ExtensionError, ListenError
 from pulp_runtime.ext import Endpoint, SetupEnv
 
-if TYPE_CHECKING:
-    from pulp_runtime._net.tls import Certificate
-    from pulp_runtime.capabilities.transport.access import Access
-
-#: What a route leads to.
-HTTP: Final = "http"
-WEBSOCKET: Final = "websocket"
-EVENTS: Final = "events"
-KINDS: Final = (HTTP, WEBSOCKET, EVENTS)
-
 DEFAULT_PORT: Final = "8080"
-GRACE_SECONDS: Final = 5.0
-FADE_SECONDS: Final = 30.0
-"""How long the routes of a cell that went away wait for it to come back."""
 MAX_LISTENERS: Final = 64
 """Listeners that cells may open beside the shared one, all cells together."""
 
 Taker = Callable[[Request, Match], None]
-_EMPTY: Final = RouteTable()
-
-
-class Door:
-    """One listener with its routes. Tables are replaced, never changed; the loop reads them without a lock.
-
-    Attributes:
-        address: as it was asked for; "" is the shared one.
-        listener: its sockets.
-        fading: routes of cells that went away, by kind and cell, and since when.
-    """
-
-    def __init__(self, address: str, listener: Listener) -> None:
-        self.address: Final = address
-        self.listener: Final = listener
-        self.http = self.websocket = self.events = _EMPTY
-        self.fading: Final[dict[tuple[str, str], tuple[RouteTable, float]]] = {}
-
-    def find(self, kind: str, method: str, path: str) -> Match | None:
-        """Return the route for a path, also one of a cell that is being replaced."""
-        match = self.table(kind).match(method, path)
-        if match is None and self.fading:
-            for (fading, _cell), (table, _since) in list(self.fading.items()):
-                if fading == kind and (match := table.match(method, path)) is not None:
-                    return match
-        return match
-
-    def table(self, kind: str) -> RouteTable:
-        """Return the routes of one kind."""
-        return cast(RouteTable, getattr(self, kind))
-
-    def owns(self, cell_id: str) -> bool:
-        """Return whether a cell has a route here, of any kind."""
-        return any(route.owner == cell_id for kind in KINDS for route in self.table(kind).routes)
 
 
 class _Swap(NamedTuple):
@@ -110,10 +70,8 @@ class Front:
         self.on_disconnect: Callable[[Request], None] = lambda _request: None
         self.wants_events: Callable[[Request, Match], bool] = lambda _request, _match: True
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._settings = HttpSettings()
-        self._certificate: Certificate | None = None
-        self._access: Access | None = None
-        self._http2 = False
+        self._listening = Listening(ListenerSettings())
+        self._seat: GatewaySeat | None = None
         self._env: SetupEnv | None = None
         self._users: Final[set[str]] = set()
         self._doors: Final[dict[str, Door]] = {}
@@ -126,7 +84,7 @@ class Front:
     # Life -------------------------------------------------------------------------------------------------------
 
     def open(self, env: SetupEnv, user: str, taker: Taker) -> None:
-        """Have requests of one kind go to `taker`; bind the shared listener if nobody has.
+        """Have requests of one kind go to `taker`; bind the shared listener if nobody has, or sit behind the gateway.
 
         Raises:
             ListenError: its address cannot be bound; the host does not start.
@@ -135,50 +93,71 @@ class Front:
         self._users.add(user)
         if self._env is None:
             self._open(env)
-        self.takers[user] = taker if self._access is None else self._access.watch(taker)
+        access = self._listening.access
+        self.takers[user] = taker if access is None else access.watch(taker)
 
     def _open(self, env: SetupEnv) -> None:
-        host, _, port = (env.http_port or DEFAULT_PORT).rpartition(":")
-        if not port.isascii() or not port.isdigit():
+        seat = env.services.find(GatewaySeat)
+        if seat is not None:
+            self._sit(env, seat)
+            return
+        address = split_address(env.http_port or DEFAULT_PORT)
+        if address is None:
             raise ExtensionError(f"http port {env.http_port!r} is not a number, nor host:port")
-        settings = listener_settings(env.http_config)
-        self._settings, self._http2, self._certificate = settings.limits, settings.http2, settings.certificate()
-        self._access = settings.access()
-        door = Door("", Listener.bind(host.strip("[]"), int(port)))
+        self._listening = Listening(listener_settings(env.http_config))
+        listener = Listener.bind(*address)
         self._env = env
-        self._doors[""] = door
-        env.spawn(self._serve(door))
-        bound = door.listener.addresses[0]  # clients can connect from here on
-        scheme = "http" if self._certificate is None else "https"
-        env.logger.info("http server started", scheme=scheme, addr=bound)
-        env.services.get(OwnListeners, OwnListeners).add_address(bound)
-        env.reachable(Endpoint("transport.http.inbound", "public", f"{scheme}://{_reachable(bound)}"))
+        self._doors[""] = door = Door("", listener)
+        env.spawn(self._serve(door, listener))
+        bound = listener.addresses[0]  # clients can connect from here on
+        env.logger.info("http server started", scheme=self._listening.scheme, addr=bound)
+        self.reached(bound, self._listening.url(bound))
+
+    def _sit(self, env: SetupEnv, seat: GatewaySeat) -> None:
+        self._listening, self._seat, self._env = seat.listening, seat, env
+        self.loop = asyncio.get_running_loop()
+        self._doors[""] = door = Door("", None)
+        env.spawn(self._stay(seat, door))
+        seat.enter(self)
+
+    async def _stay(self, seat: GatewaySeat, door: Door) -> None:
+        """Take the gateway's requests until the application begins to stop."""
+        try:
+            await door.forget_faded()
+        finally:
+            seat.leave(self)
+
+    def reached(self, bound: str, url: str) -> None:
+        """Note where the shared listener is: bound to `bound`, and for this application at `url`."""
+        env = self._env
+        if env is not None:
+            env.services.get(OwnListeners, OwnListeners).add_address(bound)
+            env.reachable(Endpoint("transport.http.inbound", "public", url))
 
     def close(self, user: str) -> None:
         """Forget everything once the last user is gone; the listeners ended with their tasks."""
         self._users.discard(user)
         if self._users:
             return
+        if self._seat is not None:
+            self._seat.leave(self)
         for door in self._doors.values():
-            door.listener.unbind()
+            if door.listener is not None:
+                door.listener.unbind()
         self._doors.clear()
         self._chosen.clear()
-        self._env = self.loop = self._certificate = None
+        self._env = self.loop = self._seat = None
+        self._listening = Listening(ListenerSettings())
 
     def reload_certificate(self) -> bool:
-        """Read the certificate again, for connections to come; False when there is none, or it cannot be used."""
-        certificate, env = self._certificate, self._env
-        if certificate is None or env is None:
-            return False
-        try:
-            certificate.reload()
-        except PulpError as error:
-            env.logger.error("certificate not loaded; the one before it stays", err=str(error))
-            return False
-        env.logger.info("certificate loaded again", cert=str(certificate.chain))
-        return True
+        """Read the certificate again, for connections to come; False when there is none, or it cannot be used.
 
-    async def _serve(self, door: Door) -> None:
+        Behind a gateway there is none here: it is the gateway's to reload.
+        """
+        env = self._env
+        return env is not None and self._seat is None and self._listening.reload_certificate(env.logger)
+
+    async def _serve(self, door: Door, listener: Listener) -> None:
         self.loop = asyncio.get_running_loop()
 
         def take(request: Request) -> None:
@@ -190,23 +169,13 @@ class Front:
         def bodies(line: RequestLine, _block: HeaderBlock) -> BodyPlan:
             return self._body_plan(door, line)
 
-        access = self._access
+        handler = take if self._seat is None else self._seat.beside(take)
         try:
-            await door.listener.serve(
-                take if access is None else access.before(take),
-                self._settings,
-                on_disconnect=left if access is None else access.behind(left),
-                bodies=bodies,
-                certificate=None if door.address else self._certificate,  # what cells open is in the clear
-                http2=self._http2,
-            )
-            while True:
-                await asyncio.sleep(1.0)
-                for key, (_table, since) in list(door.fading.items()):
-                    if time.monotonic() - since > FADE_SECONDS:
-                        door.fading.pop(key, None)
+            # What cells open is in the clear.
+            await self._listening.serve(listener, handler, left, bodies, shared=not door.address)
+            await door.forget_faded()
         finally:
-            await door.listener.close(GRACE_SECONDS)
+            await listener.close(GRACE_SECONDS)
 
     # Routes -----------------------------------------------------------------------------------------------------
 
@@ -237,6 +206,13 @@ class Front:
         door = self._doors.get(self._chosen.get(cell_id, ""))
         match = None if door is None else door.table(kind).match("GET", path)
         return match is not None and match.owner == cell_id
+
+    def routes_of(self, kind: str, cell_id: str) -> tuple[str, list[tuple[str, str]]]:
+        """Return the listener a cell chose, "" for the shared one, and method and pattern of each of its routes."""
+        chosen = self._chosen.get(cell_id, "")
+        door = self._doors.get(chosen)
+        routes = () if door is None else door.table(kind).routes
+        return chosen, [(route.method, route.pattern) for route in routes if route.owner == cell_id]
 
     def owns(self, kind: str, cell_id: str) -> bool:
         """Return whether a cell has a route of this kind, on any listener."""
@@ -270,7 +246,7 @@ class Front:
                 if adopted:
                     own = [route for route in door.table(kind).routes if (door, route) in swap.fresh]
                 else:
-                    own = [route for route in swap.before.get(door, _EMPTY).routes if route.owner == cell_id]
+                    own = [route for route in swap.before.get(door, EMPTY).routes if route.owner == cell_id]
                 setattr(door, kind, RouteTable([*others, *own]))
 
     def listen(self, cell_id: str, address: str) -> bool:
@@ -305,19 +281,27 @@ class Front:
 
     def _open_door(self, address: str) -> None:
         assert self._env is not None  # noqa: S101 - cells are loaded after the front has been opened
-        host, colon, port = address.rpartition(":")
-        if not colon or not port.isascii() or not port.isdigit():
+        parts = split_address(address)
+        if parts is None or ":" not in address:
             raise ListenError(f"cannot listen on {address!r}: write host:port, or :port")
         if len(self._doors) > MAX_LISTENERS:
             raise ListenError(f"cannot listen on {address}: there are {MAX_LISTENERS} listeners of cells already")
-        door = Door(address, Listener.bind(host.strip("[]"), int(port)))
-        self._doors[address] = door
+        listener = Listener.bind(*parts)
+        self._doors[address] = door = Door(address, listener)
         env = self._env
-        env.defer(lambda: env.spawn(self._serve(door)))
-        env.logger.info("http server started", addr=door.listener.addresses[0])
-        env.services.get(OwnListeners, OwnListeners).add_address(door.listener.addresses[0])
+        env.defer(lambda: env.spawn(self._serve(door, listener)))
+        env.logger.info("http server started", addr=listener.addresses[0])
+        env.services.get(OwnListeners, OwnListeners).add_address(listener.addresses[0])
 
     # Requests, on the loop --------------------------------------------------------------------------------------
+
+    def take(self, request: Request) -> None:
+        """Take a request that the gateway hands over."""
+        self._on_request(self._doors[""], request)
+
+    def plan_body(self, line: RequestLine) -> BodyPlan:
+        """Say how the body of a request is wanted that the gateway will hand over."""
+        return self._body_plan(self._doors[""], line)
 
     def _on_request(self, door: Door, request: Request) -> None:
         line = request.line
@@ -327,27 +311,29 @@ class Front:
                 if match is not None:
                     self.takers[WEBSOCKET](request, match)
                     return
-            if door.events is not _EMPTY:
+            if door.events is not EMPTY:
                 match = door.find(EVENTS, "GET", line.path)
                 if match is not None and self.wants_events(request, match):
                     self.takers[EVENTS](request, match)
                     return
         match = door.http.match(line.method, line.path) or door.find(HTTP, line.method, line.path)
-        if match is None:
+        if match is not None:
+            self.takers[HTTP](request, match)
+        elif self._seat is None or any(one.table(kind).routes for one in self._doors.values() for kind in KINDS):
             self.answer(request, answers.not_found())
         else:
-            self.takers[HTTP](request, match)
+            self._seat.refuse(request)  # its cells are still being loaded
 
     def _body_plan(self, door: Door, line: RequestLine) -> BodyPlan:
         match = door.find(HTTP, line.method, line.path) if self.plan is not None else None
         if match is None or self.plan is None:
-            return BodyPlan(self._settings.body_bytes)
+            return BodyPlan(self._listening.limits.body_bytes)
         return self.plan(match, line)
 
     @property
     def settings(self) -> HttpSettings:
         """Timeouts and limits of every listener."""
-        return self._settings
+        return self._listening.limits
 
     # Answers ----------------------------------------------------------------------------------------------------
 
@@ -369,9 +355,3 @@ class Front:
         while out:
             request, answer, close = out.popleft()
             request.connection.respond(request, answer, close=close)
-
-
-def _reachable(address: str) -> str:
-    """Return an address that a client on this machine can use: a wildcard means loopback."""
-    host, _, port = address.rpartition(":")
-    return f"127.0.0.1:{port}" if host in ("0.0.0.0", "[::]") else address  # noqa: S104  # compared, not bound

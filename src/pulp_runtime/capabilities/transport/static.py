@@ -144,10 +144,15 @@ class StaticFiles:
         Raises:
             RouteInvalid: naming the mount.
         """
-        if self._mounts and method.strip().upper() in _METHODS:
-            head, star, _rest = pattern.partition("/*")
-            if star and self._mounts.get((cell_id, f"{head}/*")) is not None:
-                raise RouteInvalid(f"{method} {pattern} is what a folder is served on; serve it elsewhere, or not")
+        if self.is_mount(cell_id, method, pattern):
+            raise RouteInvalid(f"{method} {pattern} is what a folder is served on; serve it elsewhere, or not")
+
+    def is_mount(self, cell_id: str, method: str, pattern: str) -> bool:
+        """Tell whether a route of a cell is that of one of its mounts."""
+        if not self._mounts or method.strip().upper() not in _METHODS:
+            return False
+        head, star, _rest = pattern.partition("/*")
+        return bool(star) and self._mounts.get((cell_id, f"{head}/*")) is not None
 
     def serve(self, request: Request, match: Match, front: Front) -> bool:
         """Answer a request if its route is a mount; False if it is the cell's own."""
@@ -282,7 +287,7 @@ class StaticFiles:
         """Send a client to the folder's own path, so that what is in it has the right one."""
         line = request.line
         query = line.target.partition("?")[1:]
-        location = quote(line.path, safe="/:@!$&'()*+,;=~") + "/" + "".join(query)
+        location = quote(line.prefix + line.path, safe="/:@!$&'()*+,;=~") + "/" + "".join(query)
         front.answer(request, answers.redirect(location, line.method))
 
 
