@@ -58,6 +58,10 @@ PULP_EXPORT(pulp_free) void pulp_free(void *ptr, uint32_t size);
 PULP_EXPORT(pulp_init_error_ptr) const char *pulp_init_error_ptr(void);
 PULP_EXPORT(pulp_init_error_len) uint32_t pulp_init_error_len(void);
 
+/* Optional: called in the place of pulp_init in an instance that goes on from a snapshot (snapshotable = true); all
+ * variables are as they were. Another number than 0: begin afresh. */
+PULP_EXPORT(pulp_restored) int32_t pulp_restored(void);
+
 /* Optional: answer calls of other cells, for the names under `provides`. On success store a response from
  * `pulp_alloc` (or NULL and 0) and return 0; the host copies it and calls `pulp_free`. */
 PULP_EXPORT(pulp_on_call)
@@ -76,6 +80,10 @@ PULP_IMPORT(http_respond) int32_t http_respond(const void *response, uint32_t le
 PULP_IMPORT(pulp_call) int32_t pulp_call(const char *target, uint32_t target_len, const char *name, uint32_t name_len,
                                          const void *args, uint32_t args_len, uint8_t **response,
                                          uint32_t *response_len); /* the name is under `consumes` */
+/* `shared_memory_groups`: attach a group; `len` is a multiple of 65,536. What a fence separates stays in order for the
+ * other members too. See pulp_ring.h. */
+PULP_IMPORT(shm_attach) int32_t shm_attach(const char *group, uint32_t group_len, uint32_t len, void **address);
+PULP_IMPORT(shm_fence) int32_t shm_fence(void);
 PULP_IMPORT(log_write) int32_t log_write(int32_t level, const void *text, uint32_t len);
 
 /* ---- bytes: a view of memory someone else owns --------------------------------------------------------------
