@@ -421,6 +421,29 @@ def test_an_idle_step_is_left_out_while_another_runs(held: tuple[Cell, Wait]) ->
     wait.let_go.set()
 
 
+def test_an_event_is_not_left_out_while_another_runs(held: tuple[Cell, Wait], event: StepEvent) -> None:
+    cell, wait = held
+    thread = threading.Thread(target=cell.deliver, args=(1, event))
+    thread.start()
+    wait.inside.clear()
+    wait.let_go.set()
+
+    assert wait.inside.wait(GENEROUS_SECONDS)
+    thread.join(GENEROUS_SECONDS)
+    assert not thread.is_alive()
+
+
+def test_a_call_whose_time_is_over_before_it_begins_does_not_harm_the_cell(held: tuple[Cell, Wait]) -> None:
+    cell, wait = held
+
+    with pytest.raises(CallFailed, match="guest stayed busy"):
+        cell.call("anything", seconds=0.0)
+    wait.let_go.set()
+
+    assert cell.spent == ""
+    cell.shutdown()
+
+
 def test_a_call_waits_no_longer_than_it_may(held: tuple[Cell, Wait]) -> None:
     cell, _wait = held
 

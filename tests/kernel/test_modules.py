@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from pulp_runtime._kernel import modules as modules_module
+from pulp_runtime._kernel.cell import Cell
 from pulp_runtime._kernel.engine import Engine
-from pulp_runtime._kernel.modules import default_cache
+from pulp_runtime._kernel.modules import Modules, default_cache
 from pulp_runtime.errors import LoadError
+from pulp_runtime.manifest.cell import CellSpec
 
 pytestmark = pytest.mark.usefixtures("real_compiler")
 SMALL = '(module (func (export "answer") (result i32) (i32.const 42)))'
@@ -101,20 +103,46 @@ def test_a_module_is_compiled_once_however_many_ask(
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     found: list[object] = []
-    together = threading.Barrier(4)
+    together = threading.Barrier(32)
 
     def ask() -> None:
         together.wait()
         found.append(engine.modules.load("guest", Path("cell.wasm"), data))
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=ask) for _ in range(32)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
     assert len(started) == 1
+    assert len(found) == 32
     assert len({id(module) for module in found}) == 1
+
+
+def test_a_module_that_was_forgotten_is_compiled_anew_while_its_cell_goes_on(
+    engines: Callable[..., Engine],
+    spec: Callable[..., CellSpec],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = engines(None)
+    monkeypatch.setattr(modules_module, "KEPT_MODULES", 1)
+    compiled: list[str] = []
+    original = Modules._run_compiler
+
+    def run_compiler(self: Modules, cell: str, *more: object) -> None:
+        compiled.append(cell)
+        original(self, cell, *more)
+
+    monkeypatch.setattr(Modules, "_run_compiler", run_compiler)
+    one, other, again = (Cell.load(spec(name), engine=engine) for name in ("provider", "minimal", "provider"))
+
+    assert compiled == ["provider", "minimal", "provider"]
+    for cell in (one, again):
+        cell.init(b"")
+        assert cell.call("echo.reverse", b"pulp") == b"plup"
+    for cell in (one, other, again):
+        cell.close()
 
 
 def test_the_folder_and_its_files_are_for_their_owner_alone(

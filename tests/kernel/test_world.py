@@ -13,6 +13,7 @@ from pulp_runtime._kernel.world import world
 from pulp_runtime.errors import CellTimeout, Errno, HostError
 from pulp_runtime.ext import StepEvent
 from pulp_runtime.log import Log
+from pulp_runtime.manifest.cell import CellSpec
 
 GENEROUS_SECONDS = 5.0
 SUCCESS, EBADF, EFAULT, EINVAL = 0, 8, 21, 28
@@ -281,3 +282,27 @@ def test_threat_16_a_write_outside_memory_is_a_fault_and_nothing_is_written(
 
     assert functions["fd_write"](1, vectors, 1, written_out) == EFAULT
     assert records.messages == []
+
+
+def test_a_timer_for_a_moment_of_the_guest_s_own_clock_waits_until_then(
+    spec: Callable[..., CellSpec], engine: Engine
+) -> None:
+    """It reads the monotonic clock, and waits until 50 ms after that."""
+    guest = f"""(module
+      (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (func (export "pulp_shutdown") (result i32)
+        (drop (call $clock (i32.const 1) (i64.const 0) (i32.const 24)))
+        (i64.store (i32.const 24) (i64.add (i64.load (i32.const 24)) (i64.const 50_000_000)))
+        (i32.store (i32.const 16) (i32.const 1))
+        (i32.store16 (i32.const 40) (i32.const 1))
+        (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))
+      {REST.replace('(func (export "pulp_shutdown") (result i32) (i32.const 0))', "")}"""
+    cell = Cell.load(spec(guest), engine=engine)
+    began = time.monotonic()
+
+    cell.shutdown()
+
+    assert 0.045 < time.monotonic() - began < GENEROUS_SECONDS
+    cell.close()

@@ -83,7 +83,13 @@ def test_a_spec_cannot_be_changed(write_cell: Write) -> None:
             {"a": {"b.c": {"d": [{"e": 1}]}}},
             id="a nested config",
         ),
-        pytest.param("host_consumes = []", "host_consumes", (), id="a field that is not built, with its default"),
+        pytest.param("host_consumes = []", "host_consumes", (), id="no function of another application"),
+        pytest.param(
+            'host_consumes = ["session.new"]',
+            "host_consumes",
+            ("session.new",),
+            id="a function of another application, which only a host looks for",
+        ),
         pytest.param("migratable = false", "migratable", False, id="a flag that is not built, with its default"),
     ],
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from pulp_runtime._kernel.asking import Asking
 from pulp_runtime._kernel.batch import Batch
@@ -16,6 +18,7 @@ from pulp_runtime._kernel.lines import LineLog
 from pulp_runtime._kernel.load import cell_ref, instantiate
 from pulp_runtime._kernel.modules import default_cache
 from pulp_runtime._kernel.registry import Registry
+from pulp_runtime._kernel.snapshots.saved import Saved, SnapshotRefused
 from pulp_runtime.abi.envelope import IDLE_BYTES, StepEnvelope, encode_step, idle_envelope
 from pulp_runtime.errors import CellClosed, CellError, CellRefused, MessageTooLarge
 from pulp_runtime.ext import CellRef, Scope, StepEvent
@@ -56,6 +59,8 @@ class Cell(Asking):
         lines: LineLog | None = None,
         wasm: bytes | None = None,
         scope: Scope | None = None,
+        address: str = "",
+        saved: Saved | None = None,
     ) -> Cell:
         """Read, check, compile, bind and start a cell's module; `init` is the caller's next step.
 
@@ -69,11 +74,14 @@ class Cell(Asking):
             lines: where its output goes; its log by default.
             wasm: the module's bytes, from `load.read_wasm`; read anew by default.
             scope: whose it is in an application; None outside one.
+            address: what operators call it, by default what follows from name and scope.
+            saved: the state it goes on from; `restored` is the caller's next step then, instead of `init`.
 
         Raises:
             LoadError: the file cannot be read or is not a cell; the message names it and the fix.
             HookFailed: an extension could not bind.
             CellTrap, CellExit: its start function did not return.
+            SnapshotRefused: what was saved does not fit.
         """
         if not isinstance(spec, CellSpec):
             spec = load_cell(Path(spec))
@@ -85,10 +93,11 @@ class Cell(Asking):
                 spec,
                 registry,
                 engine or own,  # type: ignore[arg-type]  # one of them is there
-                cell_ref(spec, cell_id or spec.name, log, lines, scope),
+                cell_ref(spec, cell_id or spec.name, log, lines, scope, address),
                 blocking,
                 lines,
                 wasm,
+                saved,
             )
         except BaseException:
             if own is not None:
@@ -114,6 +123,38 @@ class Cell(Asking):
             code = self._within(instance, "pulp_init", lambda: self._init(instance, config))
             if code:
                 raise CellRefused(self.name, "pulp_init", _signed(code), self._diagnostic(instance, "pulp_init"))
+
+    def restored(self) -> None:
+        """Run `pulp_restored`, if the module has it, in an instance that went on from a snapshot.
+
+        Raises:
+            CellRefused: it returned another number than 0 (signed).
+            CellTrap, CellTimeout, CellExit: it did not return.
+        """
+        with self._lock:
+            instance = self._live("cell is closed")
+            restored = instance.export("pulp_restored")
+            code = 0 if restored is None else self._within(instance, "pulp_restored", restored)
+            if code:
+                raise CellRefused(self.name, "pulp_restored", _signed(code))
+
+    def capture(self, gather: Callable[[], dict[str, bytes]] = dict) -> Saved:
+        """Copy the whole state, between two calls: nothing else enters the cell meanwhile.
+
+        Args:
+            gather: asked under the same lock for what capabilities know of the cell.
+
+        Raises:
+            SnapshotRefused: the cell is not snapshotable, has failed, or has something that cannot be saved.
+        """
+        with self._lock:
+            instance = self._live("cell is closed")
+            if instance.spent:
+                raise SnapshotRefused(f"the instance is spent: {instance.spent}")
+            if instance.state is None:
+                raise SnapshotRefused("the cell is not snapshotable; write snapshotable = true in its manifest")
+            header, pages = instance.state.take()
+            return Saved(msgspec.structs.replace(header, capabilities=gather()), pages)
 
     def _init(self, instance: Instance, config: bytes) -> int:
         init = instance.export("pulp_init")

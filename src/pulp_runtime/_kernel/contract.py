@@ -26,6 +26,7 @@ OPTIONAL: Final[Mapping[str, Shape]] = {
     "pulp_init_error_len": ((), ("i32",)),
     "pulp_on_call_error_ptr": ((), ("i32",)),
     "pulp_on_call_error_len": ((), ("i32",)),
+    "pulp_restored": ((), ("i32",)),
     "probe_last_call": ((), ("i64",)),
     "probe_config_marker": ((), ("i64",)),
     "_initialize": ((), ()),

@@ -23,6 +23,8 @@ from pulp_runtime._kernel.lines import LineLog
 from pulp_runtime._kernel.link import link
 from pulp_runtime._kernel.pad import Pad
 from pulp_runtime._kernel.registry import Binding, Bindings
+from pulp_runtime._kernel.shared_memory import Attachments
+from pulp_runtime._kernel.snapshots.state import State
 from pulp_runtime._kernel.ticker import TICK_SECONDS
 from pulp_runtime._kernel.wall import guarded
 from pulp_runtime._kernel.world import world
@@ -47,6 +49,8 @@ class Instance:
         blocking: makes the context in which a host function may wait.
         lines: where its output goes.
         memory: its linear memory.
+        shared: what of that it shares with other cells.
+        state: how that can be saved; None for a cell that is not snapshotable.
     """
 
     __slots__ = (
@@ -71,7 +75,9 @@ class Instance:
         "lines",
         "memory",
         "on_call",
+        "shared",
         "spent",
+        "state",
         "step_export",
     )
 
@@ -88,8 +94,12 @@ class Instance:
         *,
         blocking: Blocking = nullcontext,
         lines: LineLog | None = None,
+        groups: Sequence[str] = (),
+        state: State | None = None,
     ) -> None:
         self.cell = cell
+        self.state = state
+        self.shared = Attachments(groups, limits.shared_memory_mb)
         self.spent = ""
         self.granted = granted
         self.blocking = blocking
@@ -105,7 +115,7 @@ class Instance:
         linker = wasmtime.Linker(engine.wasm)
         linker.define_wasi()
         linker.allow_shadowing = True
-        ours = world(self, self.lines)
+        ours = world(self, self.lines, None if state is None else state.clock)
         link(cell.name, path, module, linker, self._imports, bindings, ours, self._behind_the_wall)
         self._deadline = Deadline(self._store)
         self._batch: Batch | None = None
@@ -118,7 +128,7 @@ class Instance:
         self.step_export = self._entry("pulp_step")
         self.free = self.export("pulp_free")
         self.on_call = self.export("pulp_on_call")
-        self._initialize()
+        self._initialize() if state is None else state.attach(self)
 
     def _new_store(self) -> wasmtime.Store:
         store = wasmtime.Store(self._engine.wasm)
@@ -329,12 +339,12 @@ class Instance:
 
     def deliver(self, data: bytes | memoryview, address_out: int, length_out: int) -> None:
         """See `ext.Guest.deliver`."""
-        address = self._allocate(len(data)) if data else 0
+        address = self.allocate(len(data)) if data else 0
         self.write(address, data)
         self.write(address_out, address.to_bytes(4, "little"))
         self.write(length_out, len(data).to_bytes(4, "little"))
 
-    def _allocate(self, length: int) -> int:
+    def allocate(self, length: int) -> int:
         """Ask the guest, which is waiting in a host function, for a buffer; what goes wrong fails its step too."""
         if self._allocating >= _NESTED_ALLOCATIONS or not self.memory.size:  # a start section has no allocator yet
             raise HostError(Errno.ALLOC)
@@ -374,6 +384,9 @@ class Instance:
         """Free everything. The instance must not be inside a call."""
         self.spent = self.spent or "it is closed"
         self.lines.flush()
+        self.shared.detach()
+        if self.state is not None:
+            self.state.forget()
         self.memory.forget()
         for glue in (self._batch, self._pad):
             if glue is not None:

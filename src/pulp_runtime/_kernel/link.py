@@ -12,6 +12,8 @@ from pulp_runtime._kernel.registry import Binding, Bindings
 from pulp_runtime.errors import LoadError
 
 WASI = "wasi_snapshot_preview1"
+_WIDE = {"clock_time_get": (1,)}
+"""Parameters of WASI functions of our own that are i64."""
 Wrap = Callable[[Binding], Callable[..., int]]
 
 
@@ -56,7 +58,7 @@ def link(
         if wanted.module == WASI:
             if name in world:
                 words, function = world[name]
-                imports.define(linker, WASI, name, words, function)
+                imports.define(linker, WASI, name, words, function, _WIDE.get(name, ()))
         elif wanted.module != "pulp":
             raise LoadError(
                 cell,

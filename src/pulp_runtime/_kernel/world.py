@@ -30,6 +30,7 @@ _RANDOM_PIECE: Final = 1 << 20
 _SUBSCRIPTION: Final = struct.Struct("<QB7xI4xQQH6x")  # userdata, tag, clock or descriptor, timeout, precision, flags
 _EVENT: Final = struct.Struct("<QHBxxxxxQHxxxxxx")  # userdata, errno, tag, bytes ready, flags
 _CLOCK: Final = 0
+_CLOCKS: Final = 4
 _ABSOLUTE: Final = 1
 
 
@@ -46,8 +47,32 @@ class World(Protocol):
         """Sleep, but not past the call's deadline."""
 
 
-def world(guest: World, lines: LineLog) -> Mapping[str, tuple[int, Callable[..., int]]]:
-    """Return the WASI functions of our own by name: how many words, and the function."""
+class Clock:
+    """A monotonic clock that goes on where the one of a snapshot stood; what passed in between does not count.
+
+    The engine's own begins at 0 with each instance: a timer of a restored guest would wait as long as the guest had
+    been running before.
+    """
+
+    def __init__(self) -> None:
+        self._zero = time.monotonic_ns()
+
+    def now_ns(self) -> int:
+        """Return nanoseconds since the guest began, those of its earlier instances included."""
+        return time.monotonic_ns() - self._zero
+
+    def set(self, now_ns: int) -> None:
+        """Go on from there."""
+        self._zero = time.monotonic_ns() - now_ns
+
+
+def world(guest: World, lines: LineLog, clock: Clock | None = None) -> Mapping[str, tuple[int, Callable[..., int]]]:
+    """Return the WASI functions of our own by name: how many words, and the function.
+
+    With a `clock`, `clock_time_get` is ours too; else the engine's begins now, and so does the one that timers are
+    measured by.
+    """
+    monotonic = (clock or Clock()).now_ns
 
     def fd_write(descriptor: int, vectors: int, count: int, written_out: int) -> int:
         stream = _STREAMS.get(descriptor)
@@ -73,7 +98,7 @@ def world(guest: World, lines: LineLog) -> Mapping[str, tuple[int, Callable[...,
             return _EINVAL
         try:
             table = guest.read(subscriptions, _SUBSCRIPTION.size * count)
-            ready = _wait(guest, list(_SUBSCRIPTION.iter_unpack(table)))
+            ready = _wait(guest, list(_SUBSCRIPTION.iter_unpack(table)), monotonic)
             guest.write(events, b"".join(ready))
             guest.write(count_out, len(ready).to_bytes(4, "little"))
         except HostError:
@@ -89,10 +114,28 @@ def world(guest: World, lines: LineLog) -> Mapping[str, tuple[int, Callable[...,
             return _EFAULT
         return _SUCCESS
 
-    return {"fd_write": (4, fd_write), "poll_oneoff": (4, poll_oneoff), "random_get": (2, random_get)}
+    ours: dict[str, tuple[int, Callable[..., int]]] = {}
+    if clock is not None:
+        ours["clock_time_get"] = (3, _clock_time_get(guest, clock))
+    return {**ours, "fd_write": (4, fd_write), "poll_oneoff": (4, poll_oneoff), "random_get": (2, random_get)}
 
 
-def _wait(guest: World, subscriptions: list[tuple[int, int, int, int, int, int]]) -> list[bytes]:
+def _clock_time_get(guest: World, clock: Clock) -> Callable[..., int]:
+    def clock_time_get(number: int, _precision: int, time_out: int) -> int:
+        if number > 1:
+            return _EBADF if number < _CLOCKS else _EINVAL  # as the engine: there are clocks of a processor's time
+        try:
+            guest.write(time_out, (clock.now_ns() if number else time.time_ns()).to_bytes(8, "little"))
+        except HostError:
+            return _EFAULT
+        return _SUCCESS
+
+    return clock_time_get
+
+
+def _wait(
+    guest: World, subscriptions: list[tuple[int, int, int, int, int, int]], monotonic: Callable[[], int]
+) -> list[bytes]:
     """Sleep until the first subscription is due and return every one that is."""
     # Streams never make a cell wait: input is at its end, output is taken at once.
     ready = [
@@ -103,7 +146,7 @@ def _wait(guest: World, subscriptions: list[tuple[int, int, int, int, int, int]]
     if ready:
         return ready
     waits = [
-        (_remaining(clock, timeout, flags), _EVENT.pack(userdata, _SUCCESS, _CLOCK, 0, 0))
+        (_remaining(clock, timeout, flags, monotonic), _EVENT.pack(userdata, _SUCCESS, _CLOCK, 0, 0))
         for userdata, _tag, clock, timeout, _precision, flags in subscriptions
     ]
     first = min(wait for wait, _event in waits)
@@ -112,8 +155,8 @@ def _wait(guest: World, subscriptions: list[tuple[int, int, int, int, int, int]]
     return [event for wait, event in waits if wait <= first]
 
 
-def _remaining(clock: int, timeout: int, flags: int) -> int:
+def _remaining(clock: int, timeout: int, flags: int, monotonic: Callable[[], int]) -> int:
     """Return nanoseconds until a clock subscription is due."""
     if not flags & _ABSOLUTE:
         return timeout
-    return max(0, timeout - (time.time_ns() if clock == 0 else time.monotonic_ns()))
+    return max(0, timeout - (time.time_ns() if clock == 0 else monotonic()))

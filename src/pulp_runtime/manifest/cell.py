@@ -24,13 +24,19 @@ from pulp_runtime.manifest.limits import (
     RESTART_WINDOW_SECONDS,
     RESTARTS,
     SETTABLE,
+    SHARED_MEMORY_MB,
     Limits,
 )
 from pulp_runtime.manifest.names import APP_MANIFEST, describe, explain_capability, explain_name, quote
 from pulp_runtime.manifest.not_built import NOT_BUILT
+from pulp_runtime.manifest.program import KNOWN as PROGRAM_KNOWN
+from pulp_runtime.manifest.program import CloudSpec, ProgramSpec, read_cloud, read_program
+from pulp_runtime.manifest.snapshot import KEYS as SNAPSHOT_KEYS
+from pulp_runtime.manifest.snapshot import SnapshotSpec, read_snapshot
 from pulp_runtime.manifest.table import Known, Table, read_table
 
 SCHEMA_VERSION: Final = 1
+MAX_SHARED_MEMORY_GROUPS: Final = 16
 RESTART_POLICIES: Final = ("never", "on_crash", "always")
 
 #: A manifest's name, looked for in this order, and the module it describes by default.
@@ -53,9 +59,10 @@ class CellSpec:
         host_consumes: functions it may call in other applications.
         depends_on: cells that must be initialised before it.
         capabilities: what it may import, in lower case.
-        shared_memory_groups: memory it shares.
+        shared_memory_groups: memory it shares with the cells that name the same groups, at most 16.
         dedicated_thread: it gets a thread of its own.
         snapshotable: its state may be saved.
+        snapshot: when it is, and what it begins with.
         restart: `never`, `on_crash` or `always`.
         max_memory_pages: 1..65,536 pages of 64 KiB.
         call_timeout_ms: wall time of one call.
@@ -65,7 +72,7 @@ class CellSpec:
         federated_consumes: functions it may call on other hosts.
         migratable: it may move to another host.
         table_elements: see `Limits`; under `[limits]` in the manifest, like the
-            next seven.
+            next eight.
         message_bytes: see `Limits`.
         mailbox_events: see `Limits`.
         log_lines_per_second: see `Limits`.
@@ -73,7 +80,10 @@ class CellSpec:
         disk_quota_mb: see `Limits`.
         restarts: see `Limits`.
         restart_window_seconds: see `Limits`.
+        shared_memory_mb: see `Limits`.
         settings: what `[settings."<capability>"]` says, by capability.
+        program: how it is run, for a function or a daemon; None for a cell that is stepped.
+        cloud: what of the cloud it may touch.
         config: for `pulp_init`, None where the manifest has none.
         schema_version: of the manifest.
     """
@@ -91,6 +101,7 @@ class CellSpec:
     shared_memory_groups: tuple[str, ...] = ()
     dedicated_thread: bool = False
     snapshotable: bool = False
+    snapshot: SnapshotSpec = field(default_factory=SnapshotSpec)
     restart: str = "on_crash"
     max_memory_pages: int = DEFAULT_MAX_MEMORY_PAGES
     call_timeout_ms: int = DEFAULT_CALL_TIMEOUT_MS
@@ -106,8 +117,11 @@ class CellSpec:
     disk_quota_mb: int = DISK_QUOTA_MB
     restarts: int = RESTARTS
     restart_window_seconds: int = RESTART_WINDOW_SECONDS
+    shared_memory_mb: int = SHARED_MEMORY_MB
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict, hash=False)
     config: Mapping[str, object] | None = field(default=None, hash=False)
+    program: ProgramSpec | None = None
+    cloud: CloudSpec = field(default_factory=CloudSpec)
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -120,11 +134,13 @@ class CellSpec:
         )
 
 
-_NOT_KEYS: Final = frozenset({"manifest_path", "wasm_path", *SETTABLE})
+_NOT_KEYS: Final = frozenset({"manifest_path", "wasm_path", "program", *SETTABLE})
 #: Only `[limits]` has a fixed form; nothing is looked for inside the others.
 _KNOWN: Final[Known] = {
     **dict.fromkeys([*(item.name for item in fields(CellSpec) if item.name not in _NOT_KEYS), "wasm"]),
     "limits": dict.fromkeys(SETTABLE),
+    "snapshot": dict.fromkeys(SNAPSHOT_KEYS),
+    **PROGRAM_KNOWN,
 }
 
 
@@ -143,7 +159,7 @@ def load_cell(path: Path) -> CellSpec:
     """
     table = read_table(find_manifest(path))
     table.refuse_unknown(_KNOWN, otherwise="remove what is not a setting, or move it under [config]")
-    spec = _read(table)
+    spec = read_cell(table)
     for name, sentence in NOT_BUILT.items():
         if getattr(spec, name):
             raise table.invalid(f"{name} {sentence}; remove {name}", field=name)
@@ -170,7 +186,11 @@ def find_manifest(path: Path) -> Path:
     raise ManifestError(path, f"read manifest: {reason}")
 
 
-def _read(table: Table) -> CellSpec:
+def read_cell(table: Table) -> CellSpec:
+    """Return what a manifest's document says; raise `ManifestError` for what cannot be accepted."""
+    capabilities = _capabilities(table)
+    consumes = _distinct(table.texts("consumes"))
+    program = read_program(table, capabilities)
     return CellSpec(
         manifest_path=table.path,
         schema_version=schema_version(table, SCHEMA_VERSION),
@@ -179,21 +199,24 @@ def _read(table: Table) -> CellSpec:
         wasm_path=_wasm_path(table),
         wasm_sha256=sha256(table, "wasm_sha256"),
         provides=_distinct(table.texts("provides")),
-        consumes=_distinct(table.texts("consumes")),
+        consumes=consumes,
         host_consumes=_host_consumes(table),
         depends_on=_distinct(table.texts("depends_on")),
-        capabilities=_capabilities(table),
-        shared_memory_groups=_distinct(table.texts("shared_memory_groups")),
+        capabilities=capabilities,
+        shared_memory_groups=_groups(table),
         dedicated_thread=table.flag("dedicated_thread"),
         snapshotable=table.flag("snapshotable"),
+        snapshot=read_snapshot(table),
         restart=_restart(table),
         max_memory_pages=_max_memory_pages(table),
         call_timeout_ms=table.uint32("call_timeout_ms") or DEFAULT_CALL_TIMEOUT_MS,
-        tick_ms=_tick_ms(table),
+        tick_ms=_tick_ms(table) if program is None else 0,
         federated_callers=_distinct(table.texts("federated_callers")),
         federated_consumes=_distinct(table.texts("federated_consumes")),
         migratable=table.flag("migratable"),
         settings=_settings(table),
+        program=program,
+        cloud=read_cloud(table, capabilities, consumes, program=program is not None),
         config=_config(table),
         **_limits(table),
     )
@@ -243,6 +266,18 @@ def _capabilities(table: Table) -> tuple[str, ...]:
         if problem:
             raise table.invalid(f"capabilities: {problem}", field="capabilities")
     return _distinct(name.lower() for name in trimmed)
+
+
+def _groups(table: Table) -> tuple[str, ...]:
+    groups = _distinct(table.texts("shared_memory_groups"))
+    problem = next((problem for problem in map(explain_name, groups) if problem), None)
+    if problem is None and len(groups) > MAX_SHARED_MEMORY_GROUPS:
+        problem = f"{len(groups)} groups are too many; the most is {MAX_SHARED_MEMORY_GROUPS}"
+    elif problem is None and groups and table.flag("snapshotable"):
+        problem = "a cell that shares memory cannot be saved by itself; remove it, or remove snapshotable"
+    if problem is not None:
+        raise table.invalid(f"shared_memory_groups: {problem}", field="shared_memory_groups")
+    return groups
 
 
 def _restart(table: Table) -> str:

@@ -22,6 +22,7 @@ LOG_BYTES_PER_SECOND: Final = 262_144
 DISK_QUOTA_MB: Final = 1024
 RESTARTS: Final = 5
 RESTART_WINDOW_SECONDS: Final = 30
+SHARED_MEMORY_MB: Final = 64
 
 #: What a manifest may say under `[limits]`: least and most of each.
 SETTABLE: Final[Mapping[str, tuple[int, int]]] = {
@@ -33,6 +34,7 @@ SETTABLE: Final[Mapping[str, tuple[int, int]]] = {
     "disk_quota_mb": (1, 1_048_576),
     "restarts": (0, 1000),
     "restart_window_seconds": (1, 86_400),
+    "shared_memory_mb": (1, 1024),
 }
 DIAGNOSTIC_BYTES: Final = 4096
 MAX_TICK_MS: Final = 60_000
@@ -60,6 +62,8 @@ class Limits:
         restarts: how often it is restarted within the window, 0 for never.
             Past it the cell is down until someone starts it.
         restart_window_seconds: how long a restart counts.
+        shared_memory_mb: MiB of shared memory it may have attached, all its groups
+            together. Past it `shm_attach` answers a code.
 
     Raises:
         ValueError: a bound is not positive, or memory is beyond 32 bits.
@@ -75,6 +79,7 @@ class Limits:
     disk_quota_mb: int = DISK_QUOTA_MB
     restarts: int = RESTARTS
     restart_window_seconds: int = RESTART_WINDOW_SECONDS
+    shared_memory_mb: int = SHARED_MEMORY_MB
 
     def __post_init__(self) -> None:
         for field in fields(self):

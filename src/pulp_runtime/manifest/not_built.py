@@ -11,9 +11,6 @@ from typing import Final
 
 #: Field of `CellSpec` to the sentence that follows its name.
 NOT_BUILT: Final[Mapping[str, str]] = {
-    "host_consumes": "needs calls between applications, which this version does not have",
-    "shared_memory_groups": "needs memory shared between cells, which this version does not have",
-    "snapshotable": "needs snapshots of running cells, which this version does not have",
     "migratable": "needs cells that move between hosts, which this version does not have",
     "federated_callers": "needs calls between hosts, which this version does not have",
     "federated_consumes": "needs calls between hosts, which this version does not have",
