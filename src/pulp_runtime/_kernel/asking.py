@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, TypeVar
 
 from pulp_runtime._kernel.calls import Asked, Lift, exchange, lift_response
@@ -35,6 +35,10 @@ class Asking:
     def name(self) -> str:
         """The manifest's name."""
         return self.spec.name
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Make a context in which nobody else enters the cell; who asks meanwhile waits."""
+        return self._lock
 
     def call(self, function: str, args: bytes = b"", *, seconds: float | None = None) -> bytes:
         """Ask the cell's `pulp_on_call`; return a copy of its response.

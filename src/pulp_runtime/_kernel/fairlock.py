@@ -27,12 +27,12 @@ class WouldDeadlock(PulpError):
 class FairLock:
     """A lock for one thread at a time; waiting threads get it in the order they came."""
 
-    __slots__ = ("_owner", "_queue", "_raw")
+    __slots__ = ("_again", "_owner", "_queue", "_raw")
 
     def __init__(self) -> None:
         self._raw: Final = threading.Lock()
         self._queue: Final[deque[tuple[int, threading.Lock]]] = deque()
-        self._owner = 0
+        self._owner = self._again = 0
 
     def acquire(self, seconds: float = -1) -> bool:
         """Take the lock.
@@ -102,9 +102,16 @@ class FairLock:
         return bool(self._queue)
 
     def __enter__(self) -> None:
-        self.acquire()
+        """Take the lock, or keep it if this thread has it: the host may do several things under it, a guest may not."""
+        if self._owner == threading.get_ident():
+            self._again += 1
+        else:
+            self.acquire()
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _stack: TracebackType | None
     ) -> None:
-        self.release()
+        if self._again:
+            self._again -= 1
+        else:
+            self.release()
