@@ -31,8 +31,7 @@ class Bucket:
     def __init__(self, settings: Settings) -> None:
         self.name: Final = settings.bucket
         self._transport: Final = Transport(settings.endpoint)
-        self.client: Final[Any] = _client(settings)
-        self.client.meta.events.register("before-send.s3", self._transport.send)
+        self.client: Final[Any] = make_client(settings, self._transport)
 
     @contextmanager
     def asked_by(self, guest: Guest, function: str) -> Iterator[Any]:
@@ -77,8 +76,13 @@ def _refused(cell: CellRef, function: str, response: dict[str, Any]) -> HostErro
     return failed(cell, function, f"{word} ({status})", code)
 
 
-def _client(settings: Settings) -> Any:
-    """Return a client that takes nothing from the machine it runs on: no profile, no other credentials."""
+def make_client(settings: Settings, transport: Transport) -> Any:
+    """Return a client that takes nothing from the machine it runs on: no profile, no other credentials.
+
+    Args:
+        settings: the store.
+        transport: sends its requests.
+    """
     session = botocore.session.Session(
         # Name in a file, variables of the environment, value, conversion.
         session_vars={
@@ -87,7 +91,7 @@ def _client(settings: Settings) -> Any:
             "credentials_file": (None, None, os.devnull, None),
         }
     )
-    return session.create_client(
+    client = session.create_client(
         "s3",
         region_name=settings.region,
         endpoint_url=settings.endpoint,
@@ -104,3 +108,5 @@ def _client(settings: Settings) -> Any:
             response_checksum_validation="when_required",
         ),
     )
+    client.meta.events.register("before-send.s3", transport.send)
+    return client
