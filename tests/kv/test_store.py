@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pulp_runtime.kv import entry
-from pulp_runtime.kv.entry import Delete, Entry, Put
+from pulp_runtime.kv.entry import Delete, Entry, Listed, Put
 from pulp_runtime.kv.fault import (
     Conflict,
     KeyInvalid,
@@ -22,6 +22,7 @@ from pulp_runtime.kv.fault import (
     TooMany,
     ValueTooLarge,
 )
+from pulp_runtime.kv.folders import names
 from pulp_runtime.kv.store import BATCH, SWEEP, Store
 
 SECOND = 1_000_000_000
@@ -262,7 +263,7 @@ def test_a_key_disappears_when_its_time_is_over(store: Store, clock: Clock) -> N
 
     assert store.get(b"key") is None
     assert store.page() == []
-    assert store.names() == []
+    assert store.status(b"a") is None
     with pytest.raises(KeyMissing):
         store.delete(b"key")
     with pytest.raises(KeyMissing):
@@ -367,16 +368,36 @@ def test_folders_are_what_slashes_make_of_keys(store: Store) -> None:
         store.put(b"many/%03d/x" % number, b"")
         store.put(b"many/%03d/y" % number, b"")
 
-    assert store.names() == [
-        *((b"a", False), (b"a", True), (b"a0", False), (b"b", False), (b"b", True), (b"many", True), (b"z", True)),
-    ]
-    assert store.names(b"a/") == [(b"1", False), (b"2", True)]
-    assert store.names(b"b/") == [(b"c", False), (b"c", True)]
-    assert store.names(b"nowhere/") == []
-    names: list[tuple[bytes, bool]] = []
-    while part := store.names(b"many/", after=names[-1][0] + b"/" if names else b"", limit=30):
-        names += part
-    assert names == [(b"%03d" % number, True) for number in range(200)]
+    def page(prefix: bytes, after: bytes, limit: int) -> list[Listed]:
+        return store.page(prefix, after=after, limit=limit)
+
+    def found(folder: bytes = b"") -> list[tuple[bytes, bool]]:
+        return [(one.name, one.is_folder) for one in names(page, folder)]
+
+    assert found() == [(b"a", False), (b"a0", False), (b"b", False), (b"many", True), (b"z", True)]
+    assert found(b"a/") == [(b"1", False), (b"2", True)]
+    assert found(b"b/") == [(b"c", False)]
+    assert found(b"nowhere/") == []
+    assert found(b"many/") == [(b"%03d" % number, True) for number in range(200)]
+    inodes = {one.name: one.inode for one in names(page)}
+    assert inodes[b"a0"] == store.get(b"a0").inode  # type: ignore[union-attr]
+    assert inodes[b"z"] == 0
+
+
+def test_a_name_that_becomes_a_folder_while_it_is_listed_comes_once(store: Store) -> None:
+    for key in (b"a", b"b", b"c"):
+        store.put(key, b"")
+
+    def page(prefix: bytes, after: bytes, limit: int) -> list[Listed]:
+        return store.page(prefix, after=after, limit=1)
+
+    listing = names(page)
+    assert next(listing).name == b"a"
+    store.delete(b"a")
+    store.put(b"a/1", b"")
+    store.put(b"a!", b"")
+
+    assert [one.name for one in listing] == [b"a!", b"b", b"c"]
 
 
 # Watches and locks --------------------------------------------------------------------------------------------------

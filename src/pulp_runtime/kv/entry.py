@@ -10,6 +10,8 @@ KEY_BYTES: Final = 1024
 """Longest key, in bytes of UTF-8."""
 VALUE_BYTES: Final = 16 * 1024 * 1024
 """Longest value."""
+BATCH: Final = 10_000
+"""Most changes that are made at once."""
 PAGE: Final = 1000
 """Most entries of one page of a listing."""
 MAX_TTL_SECONDS: Final = 0xFFFF_FFFF
@@ -67,13 +69,13 @@ class Put(NamedTuple):
         key: where.
         value: what.
         expect: the revision that must be there, 0 for none; None for no matter what.
-        ttl_seconds: when it disappears again, 0 for never.
+        ttl_seconds: when it disappears again, 0 for never; None for when what it replaces would have.
     """
 
     key: bytes
     value: bytes
     expect: int | None = None
-    ttl_seconds: int = 0
+    ttl_seconds: int | None = 0
 
 
 class Delete(NamedTuple):

@@ -6,6 +6,9 @@ KvError
 ├── ValueTooLarge    a value past 16 MiB, or more in one transaction than it may hold
 ├── KeyMissing       there is nothing at the key
 ├── Conflict         somebody else was faster, or the condition does not hold
+├── KeyReserved      somebody is about to create the key
+├── KeyInTheWay      the folder of the key is a key itself       in a store of folders only
+├── FolderInTheWay   the key is a folder                         in a store of folders only
 ├── NotANumber       a value that cannot be counted up
 ├── TooMany          of locks, watches or open transactions
 ├── StoreFull        the disk has no room
@@ -49,6 +52,18 @@ class Conflict(KvError):
     def __init__(self, message: str, revision: int = -1) -> None:
         self.revision = revision
         super().__init__(message)
+
+
+class KeyReserved(KvError):
+    """A key that somebody else has reserved, and not put yet."""
+
+
+class KeyInTheWay(KvError):
+    """A key below one that has a value: in a store of folders a key is no folder."""
+
+
+class FolderInTheWay(KvError):
+    """A key that is a folder, because there are keys below it: it can have no value, and nothing takes its place."""
 
 
 class NotANumber(KvError):

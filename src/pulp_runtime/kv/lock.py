@@ -51,6 +51,11 @@ class Locks:
                 del self._owners[key]
             return len(held)
 
+    def keys(self, prefix: bytes = b"") -> list[bytes]:
+        """Return the keys held that begin with `prefix`, in byte order."""
+        with self._lock:
+            return sorted(key for key in self._owners if key.startswith(prefix))
+
     def owner(self, key: bytes) -> object | None:
         """Return who holds the key."""
         return self._owners.get(key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from pulp_runtime.kv.cache import Cache
-from pulp_runtime.kv.change import Changing
-from pulp_runtime.kv.entry import PAGE, Change, Delete, Entry, Listed, Put, check_key, check_value
+from pulp_runtime.kv.change import INT64, Changing, number_of
+from pulp_runtime.kv.entry import BATCH, PAGE, Change, Delete, Entry, Listed, Put, check_key, check_value
 from pulp_runtime.kv.fault import KeyMissing, NotANumber, StoreClosed, TooMany
 from pulp_runtime.kv.hold import Hold
 from pulp_runtime.kv.lock import Locks
@@ -21,15 +20,8 @@ from pulp_runtime.kv.watch import Watch, Watches
 
 CACHE_BYTES: Final = 32 * 1024 * 1024
 """How much of a store is kept in memory by default."""
-BATCH: Final = 10_000
-"""Most changes of one `apply`."""
 SWEEP: Final = 256
 """Most expired keys that are deleted at once."""
-
-_STRIDE: Final = 64
-_PAST: Final = b"\xff"  # behind every key of a folder: no key has this byte
-_NUMBER: Final = re.compile(rb"[+-]?[0-9]{1,20}")
-_INT64: Final = range(-(1 << 63), 1 << 63)
 
 
 class Store:
@@ -38,10 +30,12 @@ class Store:
     Attributes:
         path: the file.
         locks: who holds which key.
+        power_safe: see the arguments.
 
     Args:
         path: the file; created with its folder when it is not there.
         power_safe: whether a change that has returned survives a power failure, not only the end of the process.
+        folders: whether a key may not be a folder as well: with a value at `a` there is none at `a/b`.
         cache_bytes: how much is kept in memory.
         now_ns: the clock, nanoseconds since 1970.
 
@@ -55,11 +49,15 @@ class Store:
         path: Path,
         *,
         power_safe: bool = False,
+        folders: bool = False,
         cache_bytes: int = CACHE_BYTES,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.path: Final = path
         self.locks: Final = Locks()
+        self.power_safe: Final = power_safe
+        self._reserved: Final = Locks()
+        self._folders: Final = folders
         self._now_ns: Final = now_ns
         self._lock: Final = threading.RLock()
         self._cache: Final = Cache(cache_bytes)
@@ -102,6 +100,17 @@ class Store:
                     self._cache.keep(key, entry)
             return entry
 
+    def status(self, key: bytes) -> Listed | None:
+        """Return what is known of what is at a key, without its value; None for nothing."""
+        entry = self._cache.recent.get(key)
+        if entry is None:
+            with self._lock, translated():
+                self._require_open()
+                found = self._tables.status(key)
+        else:
+            found = Listed(key, len(entry.value), *entry[1:])
+        return None if found is None or 0 < found.expires_ns <= self._now_ns() else found
+
     def page(self, prefix: bytes = b"", *, after: bytes = b"", limit: int = PAGE) -> list[Listed]:
         """Return a page of the keys that begin with `prefix`, in byte order; less than `limit` when there are no more.
 
@@ -112,47 +121,38 @@ class Store:
             self._require_open()
             return self._tables.page(prefix, after, self._now_ns(), min(limit, PAGE))
 
-    def names(self, folder: bytes = b"", *, after: bytes = b"", limit: int = PAGE) -> list[tuple[bytes, bool]]:
-        """Return a page of the names in a folder, as if `/` in keys made folders, and whether each is one, in order.
-
-        Args:
-            folder: "" for all keys, else a prefix that ends with `/`.
-            after: the last name of the page before; of a folder, with `/` at its end.
-            limit: most names of the page.
-        """
-        found: list[tuple[bytes, bool]] = []
-        last = folder + after + (_PAST if after.endswith(b"/") else b"")
-        while len(found) < limit and (part := self.page(folder, after=last, limit=_STRIDE)):
-            for listed in part[: limit - len(found)]:
-                name, inside, _rest = listed.key[len(folder) :].partition(b"/")
-                found.append((name, bool(inside)))
-                last = listed.key
-                if inside:
-                    last = folder + name + b"/" + _PAST
-                    break
-        return found
-
     # Changing ---------------------------------------------------------------------------------------------------
 
-    def put(self, key: bytes, value: bytes, *, expect: int | None = None, ttl_seconds: int = 0) -> int:
+    def put(
+        self,
+        key: bytes,
+        value: bytes,
+        *,
+        expect: int | None = None,
+        ttl_seconds: int | None = 0,
+        owner: object = None,
+    ) -> int:
         """Store a value; return the revision of the change.
 
         Args:
             key: 1 to 1,024 bytes of UTF-8.
             value: at most 16 MiB.
             expect: the revision that must be there, 0 for none; None for no matter what.
-            ttl_seconds: when it disappears again, 0 for never; what was set before is forgotten.
+            ttl_seconds: when it disappears again, 0 for never; what was set before is forgotten, but for None.
+            owner: who reserved the key, if it is reserved.
 
         Raises:
             Conflict: something else is there.
+            KeyReserved: nothing is there, and somebody else has reserved it.
+            KeyInTheWay, FolderInTheWay: in a store of folders.
             KeyInvalid, ValueTooLarge, StoreFull, StoreFailed, StoreClosed: nothing has changed.
         """
         check_key(key)
         check_value(value)
         with self._lock, translated():
-            with self._changing() as changing:
+            with self._changing(owner) as changing:
                 there = changing.expected(key, expect)
-                entry = changing.put(key, value, there, changing.at(ttl_seconds))
+                entry = changing.put(key, value, there, changing.at(ttl_seconds, there))
             self._published(changing, entry.expires_ns)
         return entry.revision
 
@@ -172,16 +172,17 @@ class Store:
             self._published(changing)
         return changing.revision
 
-    def append(self, key: bytes, data: bytes) -> int:
+    def append(self, key: bytes, data: bytes, *, expect: int | None = None) -> int:
         """Add bytes to the end of a value, of a new one if there is none; return the revision of the change.
 
         Raises:
+            Conflict: its revision is another than `expect`.
             ValueTooLarge: the value would be longer than 16 MiB.
         """
         check_key(key)
         with self._lock, translated():
             with self._changing() as changing:
-                there = changing.look(key, whole=True)
+                there = changing.expected(key, expect, whole=True)
                 value = data if there is None else there.value + data
                 check_value(value)
                 changing.put(key, value, there, there.expires_ns if there else 0)
@@ -200,8 +201,8 @@ class Store:
         with self._lock, translated():
             with self._changing() as changing:
                 there = changing.look(key, whole=True)
-                number = _number(b"0" if there is None else there.value) + by
-                if number not in _INT64:
+                number = number_of(b"0" if there is None else there.value) + by
+                if number not in INT64:
                     raise NotANumber(f"{number} does not fit into 64 bits")
                 changing.put(key, b"%d" % number, there, there.expires_ns if there else 0)
             self._published(changing)
@@ -220,6 +221,38 @@ class Store:
                 changing.rename(old, new)
             self._published(changing)
         return changing.revision
+
+    def move(self, old: bytes, new: bytes) -> int:
+        """Move all keys of a folder to another one in one step; return the revision of the last change.
+
+        Args:
+            old: what the keys begin with, up to a `/`.
+            new: what they begin with then; nothing does yet.
+
+        Raises:
+            KeyMissing: there are none.
+            FolderInTheWay: something begins with `new`.
+            KeyInvalid: a key would be too long, or the folder inside itself.
+            TooMany: there are more than 10,000.
+        """
+        with self._lock, translated():
+            with self._changing() as changing:
+                changing.move(old, new)
+            self._published(changing)
+        return changing.revision
+
+    def reserve(self, key: bytes, owner: object) -> bool:
+        """Let only `owner` create a key, until it is released; answer False if it is there, or somebody has it.
+
+        Raises:
+            TooMany: 10,000 keys are reserved.
+        """
+        with self._lock:
+            return self.status(key) is None and self._reserved.acquire(key, owner)
+
+    def release(self, key: bytes, owner: object) -> None:
+        """Let others create a key that `owner` has reserved."""
+        self._reserved.release(key, owner)
 
     def expire(self, key: bytes, ttl_seconds: int) -> None:
         """Set when a key disappears, 0 for never; neither value nor revision change.
@@ -257,16 +290,17 @@ class Store:
                 for one in changes:
                     there = changing.expected(one.key, one.expect)
                     if isinstance(one, Put):
-                        due = changing.put(one.key, one.value, there, changing.at(one.ttl_seconds)).expires_ns
+                        due = changing.put(one.key, one.value, there, changing.at(one.ttl_seconds, there)).expires_ns
                         soonest = min(soonest or due, due or soonest)
                     elif there is not None:
                         changing.delete(one.key)
             self._published(changing, soonest)
         return changing.revision
 
-    def _changing(self) -> Changing:
+    def _changing(self, owner: object = None) -> Changing:
         self._require_open()
-        return Changing(self._tables, self._cache, self._revision, self._now_ns())
+        now_ns = self._now_ns()
+        return Changing(self._tables, self._cache, self._revision, now_ns, self._reserved, owner, self._folders)
 
     def _published(self, changing: Changing, due_ns: int = 0) -> None:
         """Let others see what has been committed: watches, and transactions that may have lost by it."""
@@ -359,9 +393,3 @@ class Store:
     def _require_open(self) -> None:
         if self._closed:
             raise StoreClosed("the store is closed")
-
-
-def _number(value: bytes) -> int:
-    if not _NUMBER.fullmatch(value) or int(value) not in _INT64:
-        raise NotANumber("the value is no decimal number of 64 bits")
-    return int(value)

@@ -45,7 +45,9 @@ class Stores:
         self._opened: Final[dict[str, _Opened]] = {}
         self._lock: Final = threading.Lock()
 
-    def open(self, path: Path, *, power_safe: bool = False, cache_bytes: int = CACHE_BYTES) -> Lease:
+    def open(
+        self, path: Path, *, power_safe: bool = False, folders: bool = False, cache_bytes: int = CACHE_BYTES
+    ) -> Lease:
         """Return the use of a store, which is opened if nobody has it open; then the other arguments count.
 
         Raises:
@@ -56,7 +58,7 @@ class Stores:
         with self._lock:
             opened = self._opened.get(name)
             if opened is None:
-                store = Store(path, power_safe=power_safe, cache_bytes=cache_bytes)
+                store = Store(path, power_safe=power_safe, folders=folders, cache_bytes=cache_bytes)
                 opened = self._opened[name] = _Opened(store, power_safe)
             elif opened.power_safe != power_safe:
                 raise StoreBusy(f"{path} is open with another durability; all who share it must want the same")

@@ -44,6 +44,7 @@ COMMIT;
 
 _FIND: Final = "SELECT value, revision, modified_ns, expires_ns, inode FROM entry WHERE key = ?"
 _KNOW: Final = "SELECT x'', revision, modified_ns, expires_ns, inode FROM entry WHERE key = ?"
+_STATUS: Final = "SELECT key, length(value), revision, modified_ns, expires_ns, inode FROM entry WHERE key = ?"
 _INSERT: Final = "INSERT INTO entry (inode, key, revision, modified_ns, expires_ns, value) VALUES (?, ?, ?, ?, ?, ?)"
 _UPDATE: Final = "UPDATE entry SET revision = ?, modified_ns = ?, expires_ns = ?, value = ? WHERE key = ?"
 _RENAME: Final = "UPDATE entry SET key = ?, revision = ? WHERE key = ?"
@@ -115,6 +116,11 @@ class Tables:
     def _entry(self, sql: str, key: bytes) -> Entry | None:
         row = self._cursor.execute(sql, (key,)).fetchone()
         return None if row is None else Entry._make(row)
+
+    def status(self, key: bytes) -> Listed | None:
+        """Return the same with the size in place of the value."""
+        row = self._cursor.execute(_STATUS, (key,)).fetchone()
+        return None if row is None else Listed._make(row)
 
     def page(self, prefix: bytes, after: bytes, now_ns: int, limit: int) -> list[Listed]:
         """Return keys that begin with `prefix` and come after `after`, in byte order, without those expired."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from pulp_runtime.kv.entry import PAGE, Change, Delete, Entry, Put, after_prefix, check_key, check_value
+from pulp_runtime.kv.entry import PAGE, Change, Delete, Entry, Listed, Put, after_prefix, check_key, check_value
 from pulp_runtime.kv.fault import Conflict, TooMany, ValueTooLarge
 from pulp_runtime.kv.tables import Tables, translated
 
@@ -26,6 +26,10 @@ KEYS: Final = 10_000
 """Most keys of one transaction, read, listed and written."""
 WRITTEN_BYTES: Final = 64 * 1024 * 1024
 """Most bytes that wait in one transaction."""
+
+
+NEW: Final = 1 << 62
+"""The inode of a key that is new in a transaction is at least this; no revision is."""
 
 
 class Transaction:
@@ -48,40 +52,55 @@ class Transaction:
         self._bytes = 0
         self._open = True
 
+    @property
+    def written_bytes(self) -> int:
+        """How many bytes of keys and values wait to be written."""
+        return self._bytes + sum(map(len, self._written))
+
     def get(self, key: bytes) -> bytes | None:
         """Return the value at a key, as it was when the transaction began or as it has put it since."""
+        entry = self.entry(key)
+        return None if entry is None else entry.value
+
+    def entry(self, key: bytes) -> Entry | None:
+        """Return what is at a key in the same way; what it has put itself has revision 0."""
         with self._lock, translated():
             self._require_open()
             if key in self._written:
                 written = self._written[key]
-                return None if written is None else written.value
+                return None if written is None else Entry(written.value, 0, self._now_ns, 0, self._inode(key))
             self._note(key)
-            entry = self._find(key)
-            return None if entry is None else entry.value
+            return self._find(key)
+
+    def _inode(self, key: bytes) -> int:
+        known = self._tables.know(key)
+        return NEW | hash(key) & (NEW - 1) if known is None else known.inode
 
     def page(self, prefix: bytes = b"", *, after: bytes = b"", limit: int = PAGE) -> list[bytes]:
         """Return a page of keys that begin with `prefix`, in byte order, its own writes among them."""
+        return [listed.key for listed in self.listing(prefix, after=after, limit=limit)]
+
+    def listing(self, prefix: bytes = b"", *, after: bytes = b"", limit: int = PAGE) -> list[Listed]:
+        """Return the same page with what is known of each; what it has put itself has revision 0."""
         with self._lock, translated():
             self._require_open()
             limit = min(limit, PAGE)
             # Its own deletions may take away as many from a page as there are.
             part = self._tables.page(prefix, after, self._now_ns, limit + len(self._written))
-            keys = {listed.key for listed in part if self._written.get(listed.key, _UNTOUCHED) is not None}
+            there = {listed.key: listed for listed in part if listed.key not in self._written}
             last = part[-1].key if len(part) == limit + len(self._written) else b"\xff"
-            keys.update(
-                key
-                for key, put in self._written.items()
-                if put is not None and key.startswith(prefix) and after < key <= last
-            )
-            found = sorted(keys)[:limit]
-            end = found[-1] + b"\0" if len(found) == limit else after_prefix(prefix)
+            for key, put in self._written.items():
+                if put is not None and key.startswith(prefix) and after < key <= last:
+                    there[key] = Listed(key, len(put.value), 0, self._now_ns, 0, self._inode(key))
+            found = [there[key] for key in sorted(there)[:limit]]
+            end = found[-1].key + b"\0" if len(found) == limit else after_prefix(prefix)
             self._listed.append((max(prefix, after + b"\0"), end))
             if len(self._listed) > KEYS:
                 raise self._lost(TooMany(f"a transaction has at most {KEYS} listings"))
             return found
 
-    def put(self, key: bytes, value: bytes, *, ttl_seconds: int = 0) -> None:
-        """Store a value, when it commits."""
+    def put(self, key: bytes, value: bytes, *, ttl_seconds: int | None = 0) -> None:
+        """Store a value, when it commits; `ttl_seconds` as in `Put`."""
         check_key(key)
         check_value(value)
         with self._lock:
@@ -104,8 +123,9 @@ class Transaction:
         """
         with self._lock:
             self._require_open()
-            wanted = self._written.items()
-            changes: Sequence[Put | Delete] = [Delete(key) if put is None else put for key, put in wanted]
+            # What is deleted may be in the way of what is put.
+            gone: list[Put | Delete] = [Delete(key) for key, put in self._written.items() if put is None]
+            changes: Sequence[Put | Delete] = gone + [put for put in self._written.values() if put is not None]
             try:
                 return self._store.settle(self, changes)
             finally:
@@ -150,9 +170,6 @@ class Transaction:
     def _require_open(self) -> None:
         if not self._open:
             raise Conflict("the transaction is over")
-
-
-_UNTOUCHED: Final = Put(b"", b"")
 
 
 class Transactions:
