@@ -308,7 +308,7 @@ class Http1Connection(Http1Answers):
             and self._direct.open(self._transport)
         ):
             request.direct = True
-            self.deadline = now + _BUSY_SECONDS
+            self.deadline = now + min(_BUSY_SECONDS, self.idle_seconds)
         else:
             self.deadline = inf
         try:

@@ -13,6 +13,10 @@ HIGH_BYTES: Final = 256 * 1024
 """Bytes that may wait to be read. Past it the client is not listened to (HTTP/2: gets no more window)."""
 
 
+def _nothing() -> None:
+    """Stand in for a callback nobody has set."""
+
+
 class UploadBroken(PulpError):
     """The rest of a body will not come: the client left, was too slow, or broke the rules."""
 
@@ -26,9 +30,10 @@ class Upload:
     Attributes:
         size: bytes that have arrived.
         complete: the last byte is here.
+        on_change: called on the loop's thread after something arrived, or it is known that nothing more will.
     """
 
-    __slots__ = ("_changed", "_drained", "_pieces", "_reason", "_waiting", "complete", "size")
+    __slots__ = ("_changed", "_drained", "_pieces", "_reason", "_waiting", "complete", "on_change", "size")
 
     def __init__(self, drained: Callable[[], None]) -> None:
         self._drained: Final = drained
@@ -38,6 +43,7 @@ class Upload:
         self._reason = ""
         self.size = 0
         self.complete = False
+        self.on_change: Callable[[], None] = _nothing
 
     @property
     def waiting(self) -> int:
@@ -62,12 +68,14 @@ class Upload:
                 self._waiting += len(data)
                 self.size += len(data)
                 self._changed.notify_all()
+            self.on_change()
 
     def finish(self) -> None:
         """Note that the body is complete."""
         with self._changed:
             self.complete = True
             self._changed.notify_all()
+        self.on_change()
 
     def fail(self, reason: str) -> None:
         """Note that the rest will not come; what is here can still be read."""
@@ -75,6 +83,7 @@ class Upload:
             if not self.complete:
                 self._reason = reason
             self._changed.notify_all()
+        self.on_change()
 
     def read(self, most: int, seconds: float) -> bytes:
         """Return the next bytes, waiting for the first of them.

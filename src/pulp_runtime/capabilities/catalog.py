@@ -26,8 +26,13 @@ _MODULES: Final = {
     "network.udp": "network.udp",
     "spawn.process": "spawn.process",
     "spawn.pty": "spawn.pty",
+    "cloud.blob": "cloud.blob",
+    "cloud.ipc": "cloud.ipc",
+    "cloud.queue": "cloud.queue",
     "discovery.mdns": "discovery.mdns",
     "identity.jwt.hs256": "identity.jwt_hs256",
+    "cloud.kv": "cloud.kv",
+    "cloud.secrets": "cloud.secrets",
     "workers": "workers",
 }
 

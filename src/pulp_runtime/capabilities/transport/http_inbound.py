@@ -11,7 +11,8 @@ there. An id is good for one reply, by the cell it was given to.
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Final
+import threading
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
@@ -28,6 +29,7 @@ from pulp_runtime.abi.http import (
 )
 from pulp_runtime.capabilities.transport.front import HTTP, Front
 from pulp_runtime.capabilities.transport.http_streaming import NOBODY, HttpStreaming
+from pulp_runtime.capabilities.transport.routes_kept import KeptRoutes, keep, kept, on_loop, register_again
 from pulp_runtime.capabilities.transport.static import StaticFiles, StaticMount
 from pulp_runtime.errors import ListenError
 from pulp_runtime.ext import (
@@ -36,10 +38,15 @@ from pulp_runtime.ext import (
     Errno,
     HostError,
     Posted,
+    Program,
+    Run,
     SetupEnv,
     StepEvent,
     host_function,
 )
+
+if TYPE_CHECKING:
+    from pulp_runtime.capabilities.transport.program_http import Programs
 
 NAME: Final = "transport.http.inbound"
 UNANSWERED: Final = b"cell did not respond"
@@ -66,6 +73,18 @@ class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     static: Annotated[tuple[StaticMount, ...], msgspec.Meta(max_length=64)] = ()
 
 
+class KeptHttp(KeptRoutes, kw_only=True, frozen=True):
+    """See `KeptRoutes`.
+
+    Attributes:
+        streamed: the routes whose bodies the cell reads piece by piece.
+        last_id: number of the last request there had been, of any cell.
+    """
+
+    streamed: tuple[tuple[str, str], ...] = ()
+    last_id: int = 0
+
+
 _DEFAULTS: Final = HttpSettings()
 
 
@@ -75,10 +94,12 @@ class HttpInbound(HttpStreaming):
     def __init__(self) -> None:
         super().__init__()
         self._streamed: Final[set[tuple[str, str, str]]] = set()
+        self._loading: Final = threading.Lock()
         self._cells: Final[dict[str, HttpSettings]] = {}
         self._before: Final[dict[str, HttpSettings]] = {}
         self._static: Final = StaticFiles()
         self._last_id = 0
+        self._programs: Programs | None = None
 
     # What cells call --------------------------------------------------------------------------------------------
 
@@ -141,7 +162,10 @@ class HttpInbound(HttpStreaming):
         settings = self._cells.get(match.owner, _DEFAULTS)
         if settings is not _DEFAULTS and not self._suits(request, match, settings):
             return
-        self._last_id = number = self._last_id + 1
+        if self._programs is not None and self._programs.owns(match.owner):
+            self._programs.take(request, match)
+            return
+        number = self._next_id()
         line = request.line
         payload = join_http_request(
             number,
@@ -160,6 +184,10 @@ class HttpInbound(HttpStreaming):
             self._forget(number)
             self._refuse(request, posted)
 
+    def _next_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
+
     def _suits(self, request: Request, match: Match, settings: HttpSettings) -> bool:
         """Apply what the cell's manifest says to a request; answer it if that says how."""
         if settings.idle_timeout_ms is not None:
@@ -172,7 +200,8 @@ class HttpInbound(HttpStreaming):
     def _plan(self, match: Match, line: RequestLine) -> BodyPlan:
         """Say how the body of a request is wanted."""
         settings = self._cells.get(match.owner, _DEFAULTS)
-        if (match.owner, line.method, match.pattern) in self._streamed:
+        program = self._programs is not None and self._programs.owns(match.owner)
+        if program or (match.owner, line.method, match.pattern) in self._streamed:
             return BodyPlan(settings.stream_body_bytes, streamed=True)
         return BodyPlan(min(settings.body_bytes, self._front.settings.body_bytes))
 
@@ -218,16 +247,39 @@ class HttpInbound(HttpStreaming):
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            self._sweep(asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            self._sweep(now)
+            if self._programs is not None:
+                self._programs.sweep(now)
 
     def setup_cell(self, cell: CellRef) -> None:
         """Read what the cell's manifest sets."""
         settings = cell.settings(NAME, HttpSettings)
         self._static.mount(self._front, cell, settings.static)
         self._cells[cell.id] = _DEFAULTS if settings == _DEFAULTS else settings
+        if cell.program is not None:
+            self._torn.discard(cell.id)
+            self._load(cell, cell.program, settings)
+
+    def _load(self, cell: CellRef, program: Program, settings: HttpSettings) -> None:
+        """Serve a function or a daemon."""
+        with self._loading:  # several programs may be loaded at once, and there is one `Programs`
+            if self._programs is None:
+                from pulp_runtime.capabilities.transport.program_http import Programs  # seldom, and long to import
+
+                assert self._env is not None  # noqa: S101 - cells are loaded after the set-up
+                self._programs = Programs(self._front, self._env, self._next_id)
+        self._programs.load(cell, program, settings)
+
+    def mount(self, run: Run) -> None:
+        """Add to the run of a program what it is asked, and where it answers."""
+        if self._programs is not None:
+            self._programs.mount(run)
 
     def finalize(self, number: int) -> None:
         """Answer 500 if the step that had the request left it unanswered and did not ask for more time."""
+        if self._programs is not None and self._programs.finalize(number):
+            return
         if number in self._deferred and self._pending.get(number, NOBODY)[1] not in self._torn:
             return
         entry = self._pending.pop(number, None)
@@ -242,6 +294,8 @@ class HttpInbound(HttpStreaming):
         """Keep what the cell's present version set, for the case that the next one is not adopted."""
         self._before[cell_id] = self._cells.get(cell_id, _DEFAULTS)
         self._front.swap_begin(HTTP, cell_id)
+        if self._programs is not None:
+            self._programs.swap_begin(cell_id)
         self._static.swap_begin(cell_id)
 
     def swap_end(self, cell_id: str, adopted: bool) -> None:
@@ -249,8 +303,32 @@ class HttpInbound(HttpStreaming):
         before = self._before.pop(cell_id, _DEFAULTS)
         if not adopted:
             self._cells[cell_id] = before
+        if self._programs is not None:
+            self._programs.swap_end(cell_id, adopted=adopted)
         self._front.swap_end(HTTP, cell_id, adopted=adopted)
         self._static.swap_end(cell_id, adopted=adopted)
+
+    def snapshot(self, cell_id: str) -> bytes:
+        """Return the cell's routes, and the number of the last request."""
+        listen, found = self._front.routes_of(HTTP, cell_id)
+        routes = [route for route in found if not self._static.is_mount(cell_id, *route)]
+        streamed = tuple((method, path) for owner, method, path in self._streamed if owner == cell_id)
+        if not routes:
+            return b""
+        return keep(KeptHttp(listen=listen, routes=routes, streamed=streamed, last_id=self._last_id))
+
+    def restore(self, cell_id: str, data: bytes) -> None:
+        """Register the cell's routes again; no request gets a number that it knows from before."""
+        known = kept(data, KeptHttp)
+        on_loop(self._front, lambda: self._skip_to(known.last_id))
+        self._torn.discard(cell_id)
+        for method, path in known.routes:
+            self._static.check(cell_id, method, path)
+        register_again(self._front, HTTP, cell_id, known)
+        self._streamed.update((cell_id, method, path) for method, path in known.streamed)
+
+    def _skip_to(self, number: int) -> None:
+        self._last_id = max(self._last_id, number)
 
     def teardown_cell(self, cell_id: str) -> None:
         """Drop a cell's routes, what it deferred and what it had begun to answer.
@@ -259,6 +337,8 @@ class HttpInbound(HttpStreaming):
         """
         self._torn.add(cell_id)
         self._front.drop(HTTP, cell_id)
+        if self._programs is not None:
+            self._programs.leave(cell_id)
         for number, pieces in list(self._pieces.items()):
             if pieces.owner == cell_id:
                 self._pieces.pop(number, None)
@@ -269,13 +349,18 @@ class HttpInbound(HttpStreaming):
                 self.finalize(number)
 
     def teardown(self) -> None:
-        """Forget everything; the listener ended with its task, if that was ever begun."""
+        """Forget everything; a listener of our own ended with its task, if that was ever begun."""
+        for request, _owner in list(self._pending.values()):  # a gateway's clients are still there
+            self._front.answer(request, answers.plain(503, CELL_GONE))
+        for pieces in list(self._pieces.values()):
+            pieces.abort()
         self._front.close(HTTP)
         self._torn.clear()
         self._pending.clear()
         self._deferred.clear()
         self._pieces.clear()
         self._uploads.clear()
+        self._programs = None
 
 
 def capability() -> Capability:

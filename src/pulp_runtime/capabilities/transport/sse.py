@@ -20,6 +20,7 @@ from pulp_runtime._net.response import render_head_fields
 from pulp_runtime._net.routes import Match, RouteConflict, RouteInvalid
 from pulp_runtime.abi.sse import SSEEmitRequest
 from pulp_runtime.capabilities.transport.front import EVENTS, Front
+from pulp_runtime.capabilities.transport.routes_kept import KeptRoutes, keep, kept, register_again
 from pulp_runtime.capabilities.transport.sse_audience import Audience, Emitted, Post, SseSettings
 from pulp_runtime.capabilities.transport.sse_frame import FrameInvalid, encode_frame
 from pulp_runtime.capabilities.transport.sse_subscriber import Rota
@@ -186,6 +187,15 @@ class Sse:
         if before is not None and not adopted:
             self._audiences[cell_id].settings = before
         self._front.swap_end(EVENTS, cell_id, adopted=adopted)
+
+    def snapshot(self, cell_id: str) -> bytes:
+        """Return the cell's routes."""
+        listen, routes = self._front.routes_of(EVENTS, cell_id)
+        return keep(KeptRoutes(listen=listen, routes=routes)) if routes else b""
+
+    def restore(self, cell_id: str, data: bytes) -> None:
+        """Register the cell's routes again."""
+        register_again(self._front, EVENTS, cell_id, kept(data, KeptRoutes), strict=True)
 
     def teardown_cell(self, cell_id: str) -> None:
         """Drop a cell's routes; its streams stay open for its next instance, unless the host is stopping."""

@@ -15,12 +15,17 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from pulp_runtime._net.exchange import Request
+from pulp_runtime._net.routes import Match
 from pulp_runtime._net.websocket import WebSocketConnection
 from pulp_runtime._net.websocket_frames import GOING_AWAY, TOO_BIG
 from pulp_runtime._net.websocket_receiver import WebSocketLimits
-from pulp_runtime.abi.ws import encode_ws_close, join_ws_frame
-from pulp_runtime.ext import CellRef, Posted, SetupEnv, StepEvent
+from pulp_runtime.abi.codec import encode_str_map
+from pulp_runtime.abi.ws import encode_ws_close, join_ws_frame, join_ws_open
+from pulp_runtime.ext import CellRef, Posted, Run, SetupEnv, StepEvent
 
+ABNORMAL: Final = 1006
+"""What a cell is told of a connection that ended without a close frame (RFC 6455 §7.4.1)."""
 CELL_GONE: Final = "cell shut down"
 QUEUES_BYTES: Final = 256 * 1024 * 1024
 """Bytes that may wait for all clients of one cell together."""
@@ -57,7 +62,7 @@ class WsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CellSockets:
-    """See `websocket.Receiver`.
+    """See `websocket.Receiver`; `program_ws.DaemonSockets` is the same for a daemon.
 
     Args:
         cell: whose they are.
@@ -70,7 +75,10 @@ class CellSockets:
         settings: of the latest instance.
         origins: `settings.origins` in lower case.
         limits: see `Receiver`.
+        serves_program: whether messages go to the files of a daemon.
     """
+
+    serves_program = False
 
     def __init__(self, cell: CellRef, serial: int, env: SetupEnv, gone: Callable[[WebSocketConnection], None]) -> None:
         self.cell = cell
@@ -83,6 +91,7 @@ class CellSockets:
         self._posted = 0  # only the loop changes it
         self._done = 0  # only the worker that has the cell changes it
         self._stalled: Final[deque[WebSocketConnection]] = deque()
+        self._lost: Final[deque[int]] = deque()
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
         self._pause = _RETRY_SECONDS[0]
@@ -110,6 +119,12 @@ class CellSockets:
     def busy(self) -> bool:
         """See `Receiver`."""
         return self._posted != self._done
+
+    def arrive(self, connection: WebSocketConnection, request: Request, match: Match) -> Posted:  # noqa: ARG002 - daemons show it
+        """Tell the cell of a connection; see `offer`."""
+        line = request.line
+        opening = join_ws_open(connection.number, line.path, encode_str_map(line.query), request.block.packed_fields)
+        return self.offer(connection, "ws.open", opening)
 
     def offer(self, connection: WebSocketConnection, kind: str, payload: bytes) -> Posted:
         """Post an event of a connection, behind those of it that wait; `FULL` means that it waits now, too."""
@@ -150,6 +165,20 @@ class CellSockets:
         self._gone(connection)
         self._notify()
         self.offer(connection, "ws.close", encode_ws_close(connection.number, code, reason))
+
+    def lose(self, number: int) -> None:
+        """Tell the cell, which goes on from a snapshot, that a connection it had then is gone."""
+        self._lost.append(number)
+        if len(self._lost) == 1:
+            self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        while self._lost:
+            posted = self._post("ws.close", encode_ws_close(self._lost[0], ABNORMAL, ""))
+            if posted is Posted.FULL:
+                asyncio.get_running_loop().call_later(_RETRY_SECONDS[1], self._tell_lost)
+                return
+            self._lost.popleft()
 
     def _refuse(self, connection: WebSocketConnection, posted: Posted) -> None:
         """End a connection whose message the cell cannot have; soon, since it is being read."""
@@ -204,12 +233,19 @@ class CellSockets:
             self._told.add(origin)
             self.cell.log.warning("websocket of a foreign origin refused", origin=origin[:200])
 
+    def mount(self, run: Run) -> None:
+        """Add to the run of a daemon the files of its connections; cells have none."""
+
+    def leave(self) -> None:
+        """Note that the cell is being torn down."""
+
     def close(self) -> None:
         """Forget what waits."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._stalled.clear()
+        self._lost.clear()
         self._notify()
 
     # Out --------------------------------------------------------------------------------------------------------

@@ -29,9 +29,9 @@ from pulp_runtime._net.websocket_frames import (
     may_be_sent,
 )
 from pulp_runtime._net.websocket_handshake import Handshake, HandshakeRefused, accept
-from pulp_runtime.abi.codec import encode_str_map
-from pulp_runtime.abi.ws import BINARY, TEXT, WSClose, WSSend, join_ws_open
+from pulp_runtime.abi.ws import BINARY, TEXT, WSClose, WSSend
 from pulp_runtime.capabilities.transport.front import WEBSOCKET, Front
+from pulp_runtime.capabilities.transport.routes_kept import KeptRoutes, keep, kept, on_loop, register_again
 from pulp_runtime.capabilities.transport.ws_cell import CELL_GONE, CellSockets, WsSettings
 from pulp_runtime.ext import (
     Capability,
@@ -40,6 +40,7 @@ from pulp_runtime.ext import (
     Guest,
     HostError,
     Posted,
+    Run,
     SetupEnv,
     host_function,
 )
@@ -49,13 +50,23 @@ QUEUE_FULL: Final = 15
 """What `ws_send` answers for a message that was dropped because its client is slow."""
 
 
+class KeptSockets(KeptRoutes, kw_only=True, frozen=True):
+    """See `KeptRoutes`.
+
+    Attributes:
+        connections: numbers of those the cell has.
+    """
+
+    connections: tuple[int, ...] = ()
+
+
 class WsInbound:
     """The WebSocket connections of all cells."""
 
     def __init__(self) -> None:
         self._env: SetupEnv | None = None
         self._front = Front()
-        self._ids: Final = itertools.count(1)
+        self._ids = itertools.count(1)
         self._serials: Final = itertools.count(1)
         self._cells: Final[dict[str, CellSockets]] = {}
         self._by_serial: Final[dict[int, CellSockets]] = {}
@@ -98,10 +109,14 @@ class WsInbound:
             self._make_room(guest, sockets, connection)
         left = connection.send(connection.encode(message.opcode, payload), alone=sockets.alone)
         if left is not None:
-            self._out.append((connection, left))
-            if not self._flushing:
-                self._flushing = True
-                self._env.defer(self._flush)  # type: ignore[union-attr]  # connections come while it is set up
+            self._queue(connection, left)
+
+    def _queue(self, connection: WebSocketConnection, frame: bytes) -> None:
+        """Have the loop send a frame, together with others."""
+        self._out.append((connection, frame))
+        if not self._flushing:
+            self._flushing = True
+            self._env.defer(self._flush)  # type: ignore[union-attr]  # connections come while it is set up
 
     @host_function(blocking=True)
     def ws_close(self, guest: Guest, request: WSClose) -> None:
@@ -175,15 +190,13 @@ class WsInbound:
         if taken is None:  # it is gone, or carries other requests too
             self._front.answer(request, HandshakeRefused(426, "WebSocket needs a connection of HTTP/1.1").answer)
         else:
-            self._open(request, sockets, shaken, taken)
+            self._open(request, match, sockets, shaken, taken)
 
-    def _open(self, request: Request, sockets: CellSockets, shaken: Handshake, taken: TakenOver) -> None:
+    def _open(self, request: Request, match: Match, sockets: CellSockets, shaken: Handshake, taken: TakenOver) -> None:
         number = next(self._ids)
-        line = request.line
-        opening = join_ws_open(number, line.path, encode_str_map(line.query), request.block.packed_fields)
         connection = WebSocketConnection(taken.service, sockets, shaken.deflate, number)
         self._connections[number] = connection  # before the cell hears of it
-        posted = sockets.offer(connection, "ws.open", opening)
+        posted = sockets.arrive(connection, request, match)
         if posted is Posted.CLOSED or posted is Posted.TOO_LARGE:
             del self._connections[number]
             taken.transport.write(answers.last_words(503, CELL_GONE))
@@ -242,12 +255,30 @@ class WsInbound:
         """Read what the cell's manifest sets."""
         settings = cell.settings(NAME, WsSettings)
         sockets = self._cells.get(cell.id)
-        if sockets is None:
-            assert self._env is not None  # noqa: S101 - cells are loaded after the set-up
-            serial = next(self._serials)
-            sockets = self._by_serial[serial] = CellSockets(cell, serial, self._env, self._gone)
-            self._cells[cell.id] = sockets
+        if sockets is None or sockets.serves_program != (cell.program is not None):
+            sockets = self._cells[cell.id] = self._sockets(cell)
         sockets.configure(cell, settings)
+        if cell.program is not None:
+            from pulp_runtime.capabilities.transport.program_ws import register
+
+            register(self._front, cell)
+
+    def _sockets(self, cell: CellRef) -> CellSockets:
+        """Return what has the connections of a cell, or of a daemon."""
+        assert self._env is not None  # noqa: S101 - cells are loaded after the set-up
+        if cell.program is not None:
+            from pulp_runtime.capabilities.transport.program_ws import DaemonSockets  # seldom, and long to import
+
+            return DaemonSockets(cell, self._env, self._gone, self._queue, self._close_soon)
+        serial = next(self._serials)
+        sockets = self._by_serial[serial] = CellSockets(cell, serial, self._env, self._gone)
+        return sockets
+
+    def mount(self, run: Run) -> None:
+        """Add `/accept` and `/conn` to the run of a daemon that has WebSockets."""
+        sockets = self._cells.get(run.cell.id)
+        if sockets is not None:
+            sockets.mount(run)
 
     def finalize(self, serial: int) -> None:
         """Note that there is room in a mailbox."""
@@ -271,10 +302,37 @@ class WsInbound:
         if not self._front.owns(WEBSOCKET, cell_id):
             self._dismiss(cell_id)
 
+    def snapshot(self, cell_id: str) -> bytes:
+        """Return the cell's routes and the connections it has."""
+        listen, routes = self._front.routes_of(WEBSOCKET, cell_id)
+        sockets = self._cells.get(cell_id)
+        own = tuple(number for number, one in list(self._connections.items()) if one.receiver is sockets)
+        return keep(KeptSockets(listen=listen, routes=routes, connections=own)) if routes or own else b""
+
+    def restore(self, cell_id: str, data: bytes) -> None:
+        """Register the cell's routes again; tell it which of its connections are gone.
+
+        No connection gets a number that the cell knows from before.
+        """
+        known = kept(data, KeptSockets)
+        if known.connections:
+            on_loop(self._front, lambda: self._lose(cell_id, known.connections))
+        register_again(self._front, WEBSOCKET, cell_id, known, strict=True)
+
+    def _lose(self, cell_id: str, numbers: tuple[int, ...]) -> None:
+        sockets = self._cells[cell_id]
+        for number in numbers:
+            one = self._connections.get(number)
+            if one is None or one.receiver is not sockets:  # else the host has been running all the time
+                sockets.lose(number)
+        self._ids = itertools.count(max(next(self._ids), max(numbers) + 1))
+
     def teardown_cell(self, cell_id: str) -> None:
         """Drop a cell's routes, and say goodbye to its clients."""
         self._front.drop(WEBSOCKET, cell_id)
         self._dismiss(cell_id)
+        if cell_id in self._cells:
+            self._cells[cell_id].leave()
 
     def _dismiss(self, cell_id: str) -> None:
         """Say goodbye to the clients a cell has just now."""

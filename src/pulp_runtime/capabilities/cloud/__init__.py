@@ -1,0 +1,1 @@
+"""Cloud services as files (spec/wasi-cloud)."""

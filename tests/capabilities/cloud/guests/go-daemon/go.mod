@@ -1,0 +1,3 @@
+module daemon
+
+go 1.24
