@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PORT   ?= 8080
 
-.PHONY: run test lint bench autobahn fuzz setup dev guests clean
+.PHONY: run test lint bench autobahn wasi-testsuite fuzz setup dev guests clean
 .DEFAULT_GOAL := run
 
 $(VENV)/.ready: pyproject.toml
@@ -46,9 +46,15 @@ bench: dev ## measure against peers in the same run (some minutes; each is also 
 	$(BIN)/python -m benchmarks.sqlite
 	$(BIN)/python -m benchmarks.kv
 	$(BIN)/python -m benchmarks.udp
+	$(BIN)/python -m benchmarks.wasi
+	$(BIN)/python -m benchmarks.functions
+	$(BIN)/python -m benchmarks.frames
 
 autobahn: dev ## every case of Autobahn|Testsuite, with a Python 2.7 (ten minutes)
 	$(BIN)/python scripts/autobahn.py
+
+wasi-testsuite: dev ## the programs of wasi-testsuite in $$WASI_TESTSUITE, through pulp exec
+	$(BIN)/python scripts/wasi_testsuite.py
 
 fuzz: dev ## a million hostile inputs over every host import and decoder
 	$(BIN)/python -m tests.fuzz --cases 1000000

@@ -13,6 +13,7 @@ import pytest
 
 import pulp_runtime.ext
 from pulp_runtime._kernel.contract import OPTIONAL, REQUIRED
+from pulp_runtime._kernel.siblings import DEPTH, FOREIGN_DEPTH
 from pulp_runtime._net.settings import HttpSettings
 from pulp_runtime.capabilities.catalog import ALWAYS, BUILT_IN
 from pulp_runtime.capabilities.transport.http_inbound import HttpInbound
@@ -21,8 +22,10 @@ from pulp_runtime.errors import Errno
 from pulp_runtime.ext import Capability, HostFunction
 from pulp_runtime.ext.capability import HOOKS
 from pulp_runtime.ext.setup import SetupEnv
-from pulp_runtime.manifest import app
-from pulp_runtime.manifest.cell import CellSpec
+from pulp_runtime.hosting.commands import MOST_REQUEST_BYTES, NAME_BYTES
+from pulp_runtime.manifest import app, host
+from pulp_runtime.manifest.cell import MAX_SHARED_MEMORY_GROUPS, CellSpec
+from pulp_runtime.manifest.fields import MAX_NAME_CHARACTERS
 from pulp_runtime.manifest.limits import SETTABLE, Limits
 from pulp_runtime.manifest.names import NAME_CHARACTERS
 from pulp_runtime.manifest.not_built import NOT_BUILT
@@ -33,8 +36,12 @@ DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 PAGES = [*sorted(DOCS.rglob("*.md")), *sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md"]
 FIELDS = [
-    *(field.name for field in fields(CellSpec) if field.name not in ("manifest_path", "wasm_path", *SETTABLE)),
-    *("wasm", "limits"),
+    *(
+        field.name
+        for field in fields(CellSpec)
+        if field.name not in ("manifest_path", "wasm_path", "program", *SETTABLE)
+    ),
+    *("wasm", "limits", "execution", "function", "daemon"),
 ]
 UNITS = {"KiB": 1024, "MiB": 1024 * 1024}
 
@@ -121,6 +128,7 @@ def test_every_limit_of_a_cell_is_in_the_table_of_limits(name: str) -> None:
         "log_bytes_per_second": f"{limits.log_bytes_per_second // UNITS['KiB']} KiB a second",
         "disk_quota_mb": f"{limits.disk_quota_mb // 1024} GiB",
         "restarts": f"{limits.restarts} in {limits.restart_window_seconds} s",
+        "shared_memory_mb": f"{limits.shared_memory_mb} MiB; {MAX_SHARED_MEMORY_GROUPS} groups",
         "restart_window_seconds": f"{limits.restarts} in {limits.restart_window_seconds} s",
     }
 
@@ -141,8 +149,28 @@ def test_every_limit_of_an_application_is_documented_with_its_value() -> None:
     limits = read("app.md").partition("\n## Limits")[2]
 
     assert f"| {MOST_PLACEMENTS:,}; {MOST_PLACEMENTS:,} together |" in limits
-    assert f"| {app.MAX_NAME_CHARACTERS}; {NAME_CHARACTERS} |" in limits
+    assert f"| {MAX_NAME_CHARACTERS}; {NAME_CHARACTERS} |" in limits
     assert f"| the script | {app.MAX_SCRIPT_BYTES // UNITS['MiB']} MiB |" in limits
+
+
+# The host -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_field_of_a_host_is_documented_and_no_other() -> None:
+    table = read("hosts.md").partition("## Fields")[2].partition("\n## ")[0]
+    inside = {f"{name}.{key}" for name, keys in host._KNOWN.items() if keys for key in keys}
+
+    assert set(rows(table)) == set(host._KNOWN) | inside
+
+
+def test_every_limit_of_a_host_is_documented_with_its_value() -> None:
+    limits = read("hosts.md").partition("\n## Limits")[2]
+
+    assert f"| {host.MOST_INSTANCES} |" in limits
+    assert f"| {host.MOST_ROUTES:,}; {host.ROUTE_CHARACTERS:,} |" in limits
+    assert f"| {MAX_NAME_CHARACTERS}; {NAME_CHARACTERS} |" in limits
+    assert f"| {NAME_BYTES} bytes; {MOST_REQUEST_BYTES // UNITS['MiB']} MiB |" in limits
+    assert f"| {DEPTH}; {FOREIGN_DEPTH} when it began" in limits
 
 
 # The boundary -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ THREADS = {
     "_net/dial_names.py": "lookups of names, which the system cannot be told to give up",
     "_kernel/lane.py": "workers, and cells with a thread of their own",
     "_kernel/ticker.py": "the epoch",
+    "_kernel/programs/daemon.py": "a daemon, which runs for as long as it likes",
     "capabilities/workers.py": "requests that wait for the network, at most 32",
     "background.py": "a host's loop beside a program that has none",
 }
