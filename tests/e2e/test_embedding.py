@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
@@ -136,3 +137,14 @@ def test_every_public_name_can_be_imported_and_no_other() -> None:
         assert getattr(pulp_runtime, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = pulp_runtime.Nothing
+
+
+@pytest.mark.slow
+def test_a_connection_is_idle_from_its_last_answer_on(echo: Path, tmp_path: Path) -> None:
+    config = {"http": {"idle_seconds": 1.0}}
+    with Host([echo], storage_root=tmp_path, http_port="127.0.0.1:0", config=config) as host:
+        address, port = host.url.removeprefix("http://").split(":")
+        with socket.create_connection((address, int(port)), timeout=25) as client:
+            client.sendall(b"GET /echo/a HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(65536).endswith(b"a")
+            assert client.recv(65536) == b""
