@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import os
 import threading
@@ -112,6 +113,7 @@ class Host:
     """What a process has now."""
 
     def __init__(self) -> None:
+        gc.collect()  # what tests before left
         self.handles = sum(1 for _ in _handles())
         self.threads = threading.active_count()
 

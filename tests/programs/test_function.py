@@ -227,3 +227,17 @@ def test_a_program_that_declares_storage_fs_has_its_folder_as_data(tmp_path: Pat
         assert box_says(b"echo hey > /data/note\nls /data\n") == b"note\nout\n"
         assert (folder / "note").read_text() == "hey\n"
         assert box_says(b"cat /data/out\ncat /data/note\n") == b"hey\n"
+
+
+def test_what_lies_in_tmp_counts_as_memory_of_the_run(tmp_path: Path) -> None:
+    """Of 20 MiB its memory has more than 16, so two files of 2.4 MB do not fit; the first one stays whole."""
+    box = Path(__file__).parents[2] / "examples" / "box" / "box.wasm"
+    spec = replace(load_bare(box), max_memory_pages=320)
+    with Host([spec], storage_root=tmp_path, http_port="127.0.0.1:0") as host:
+        script = b"".join(b"echo " + b"x" * 4000 + b" >> /tmp/a\n" for _ in range(600))
+        script += b"cp /tmp/a /tmp/b\nstat /tmp/a\nstat /tmp/b\n"
+        with urlopen(Request(host.url, script, method="POST"), timeout=20) as answer:
+            first, second = (int(line.split()[2]) for line in answer.read().decode().splitlines())
+
+    assert first == 600 * 4001
+    assert 0 < second < first

@@ -27,7 +27,10 @@ routes = ["ANY /x/*rest"]
 timeout_ms = 200
 max_instances = 4
 """
-TOLD = {"run failed", "request failed", "response refused", "a file was not closed cleanly when its program ended"}
+TOLD = {
+    *("run failed", "request failed", "response refused", "cell log over its rate"),
+    "a file was not closed cleanly when its program ended",
+}
 """What the operator is told of such programs; anything else is a mistake of the host's."""
 
 

@@ -312,3 +312,18 @@ def test_a_folder_of_the_tree_does_not_tell_where_it_is_in_the_host() -> None:
     assert len(set(numbers)) == 3
     assert numbers == [folder.stat(()).inode for folder in folders]
     assert not {id(folder) & 0xFFFF_FFFF for folder in folders} & set(numbers)
+
+
+def test_a_daemon_that_was_told_to_end_ends_also_when_nothing_ticks_any_more() -> None:
+    """The host closes before it was asked: it would spin until the process ends."""
+    alone = Alone()
+    slot = alone.program(guest(SPIN), seconds=FOREVER).take()
+    thread = threading.Thread(target=slot.run)
+    thread.start()
+    while slot._reprieve is None:
+        time.sleep(0.001)
+    slot._reprieve.over = True
+    alone.close()
+    thread.join(5)
+
+    assert not thread.is_alive()

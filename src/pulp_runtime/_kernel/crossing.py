@@ -53,6 +53,9 @@ _increment_epoch = _held["wasmtime_engine_increment_epoch"]
 _increment_epoch.restype = None
 _increment_epoch.argtypes = [ctypes.c_void_p]
 
+_export_get = _held["wasmtime_instance_export_get"]
+_export_get.restype = ctypes.c_bool
+
 _new_trap = _held["wasmtime_trap_new"]
 _new_trap.restype = ctypes.c_void_p
 _new_trap.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
@@ -342,8 +345,8 @@ def find_export(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -
     """Return one export, without making objects of all the others; None if there is none of that name."""
     item = _ffi.wasmtime_extern_t()
     key = name.encode()
-    context, found = store._context(), ctypes.byref(item)
-    if not _ffi.wasmtime_instance_export_get(context, ctypes.byref(instance._instance), key, len(key), found):
+    context, found = ctypes.cast(store._context(), ctypes.c_void_p), ctypes.byref(item)
+    if not _export_get(context, ctypes.byref(instance._instance), key, ctypes.c_size_t(len(key)), found):
         return None
     return wrap_extern(item)
 

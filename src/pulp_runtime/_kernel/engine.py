@@ -64,5 +64,6 @@ class Engine:
         self.ticker.expire()
 
     def close(self) -> None:
-        """Stop the ticker. No guest may run any more."""
+        """Stop the ticker. No guest may run any more; one that was told to end and does not know yet ends now."""
+        self.ticker.expire()
         self.ticker.close()

@@ -47,9 +47,7 @@ def _program(spec: CellSpec) -> Program | None:
     how = spec.program
     if how is None:
         return None
-    return Program(
-        how.execution, how.routes, how.websockets, how.max_instances, how.timeout_ms / 1000, how.environ
-    )
+    return Program(how.execution, how.routes, how.websockets, how.max_instances, how.timeout_ms / 1000, how.environ)
 
 
 def instantiate(

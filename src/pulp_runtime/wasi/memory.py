@@ -11,7 +11,7 @@ name is there until nobody has it open. Used by one run, so by one thread at a t
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from pulp_runtime.ext.tree import Entry, File, How, Kind, Node, Parts, Stat
@@ -26,12 +26,13 @@ class MemoryFolder(Node):
 
     Args:
         limit_bytes: how much all that is below it may take; past it `ENOSPC`.
+        taken: `taken(bytes)`: told how much that will be before it changes; raises `OSError` if it cannot be more.
     """
 
     resolves = True
 
-    def __init__(self, limit_bytes: int) -> None:
-        self._disk = Disk(limit_bytes)
+    def __init__(self, limit_bytes: int, taken: Callable[[int], None] | None = None) -> None:
+        self._disk = Disk(limit_bytes, taken)
         self._base = self._disk.inode(Kind.FOLDER)
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Callable
 from typing import Final
 from weakref import ref
 
@@ -15,10 +16,16 @@ DEVICE: Final = 0x70756C70
 
 
 class Disk:
-    """How much a file system in memory holds, and how much it may."""
+    """How much a file system in memory holds, and how much it may.
 
-    def __init__(self, limit_bytes: int) -> None:
+    Args:
+        limit_bytes: the most.
+        taken: told how much it will hold before it holds more; raises `OSError` if that cannot be.
+    """
+
+    def __init__(self, limit_bytes: int, taken: Callable[[int], None] | None = None) -> None:
         self._limit: Final = limit_bytes
+        self._taken: Final = taken
         self._last = 0
         self.used = 0
 
@@ -26,6 +33,8 @@ class Disk:
         """Note so many bytes more, or fewer; refuse what does not fit."""
         if size > 0 and self.used + size > self._limit:
             raise OSError(errno.ENOSPC, f"more than {self._limit} bytes")
+        if self._taken is not None:
+            self._taken(self.used + size)
         self.used += size
 
     def inode(self, kind: Kind, target: str = "") -> Inode:

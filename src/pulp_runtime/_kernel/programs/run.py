@@ -32,7 +32,7 @@ class ProgramRun:
         self._slot = slot
         self.cell = program.ref
         self.event = event
-        self.tree = Folder({"tmp": MemoryFolder(program.memory_bytes)})
+        self.tree = Folder({"tmp": MemoryFolder(program.memory_bytes, slot.leave_room)})
         self.environ = dict(program.environ)
         self.args = [program.ref.name]
         self.preopens = ["/"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ from pulp_runtime._kernel.crossing import Deadline, EngineFault, Export, GuestMe
 from pulp_runtime._kernel.faults import describe, describe_start
 from pulp_runtime._kernel.instance import Blocking
 from pulp_runtime._kernel.link import WASI
-from pulp_runtime._kernel.programs.reprieve import Reprieve
+from pulp_runtime._kernel.programs.reprieve import EPOCHS, Reprieve
 from pulp_runtime._kernel.programs.run import ProgramRun
+from pulp_runtime._kernel.programs.store import RunStore
 from pulp_runtime._kernel.ticker import TICK_SECONDS
 from pulp_runtime.errors import CellError, CellTimeout, Errno, HookFailed, HostError, LoadError
 from pulp_runtime.ext import Outcome, StepEvent
@@ -45,6 +47,7 @@ class Slot:
         self._stopping = self._lent = False
         self._run: ProgramRun | None = None
         self._reprieve: Reprieve | None = None
+        self._store: RunStore | None = None
 
     @contextmanager
     def _resting(self) -> Iterator[None]:
@@ -130,11 +133,7 @@ class Slot:
 
     def _started(self, run: ProgramRun) -> Outcome:
         program = self.program
-        store = wasmtime.Store(program.engine.wasm)
-        limits = program.limits
-        store.set_limits(
-            memory_size=limits.memory_bytes, table_elements=limits.table_elements, instances=1, tables=16, memories=1
-        )
+        self._store = store = RunStore(program.engine.wasm, program.limits)
         self._begin_clock(store)
         self._wasi.begin(
             run.tree,
@@ -150,7 +149,7 @@ class Slot:
             return self._ran(store)
         finally:
             self._memory.forget()
-            self._reprieve = None
+            self._reprieve = self._store = None
             store.close()
 
     def _begin_clock(self, store: wasmtime.Store) -> None:
@@ -163,6 +162,7 @@ class Slot:
         seconds = self.program.limits.call_seconds
         if math.isinf(seconds):
             self._reprieve = Reprieve(store)
+            ticker.epochs(EPOCHS * TICK_SECONDS)  # `expire` must go as far as its next question
         else:
             self._epochs = ticker.epochs(seconds)
             Deadline(store).set(self._epochs)
@@ -200,6 +200,15 @@ class Slot:
 
     def _host_function_failed(self, name: str, error: BaseException) -> None:
         self.program.ref.log.error("host function failed", function=name, error=repr(error), exc_info=error)
+
+    def leave_room(self, held: int) -> None:
+        """Count what `/tmp` holds against the memory of the run; `ENOSPC` where its own memory is already."""
+        store, most = self._store, self.program.memory_bytes
+        self._memory.refresh()
+        if held + self._memory.size > most:
+            raise OSError(errno.ENOSPC, f"memory and /tmp together would be more than {most} bytes")
+        if store is not None:
+            store.bound(most - held)
 
     # From other threads -----------------------------------------------------------------------------------------
 
