@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 
 import pytest
 
-from pulp_runtime.cli.serve import HostOptions, serve
+from pulp_runtime.cli.serve import MOST_DESCRIPTORS, HostOptions, _allow_descriptors, serve
 
 pytestmark = pytest.mark.usefixtures("plain_logger")
 
@@ -76,3 +77,13 @@ def test_the_certificate_is_put_into_the_environment_unless_it_is_there(
         serve(HostOptions(**{option: flag}))
 
     assert os.environ.get(variable) == after
+
+
+def test_a_host_may_have_as_many_descriptors_as_the_system_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (1024, 1_048_576))
+    monkeypatch.setattr(resource, "setrlimit", lambda _which, limits: asked.append(limits))
+
+    _allow_descriptors()
+
+    assert asked == [(MOST_DESCRIPTORS, 1_048_576)]

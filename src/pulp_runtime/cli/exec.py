@@ -68,7 +68,7 @@ def execute(
     for name in _QUIET:  # a program on a terminal ends when its user, or the next one in the pipeline, says so
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
-    from pulp_runtime.hosting.once import run_once  # the engine takes most of the time a start takes
+    from pulp_runtime.cli.once import run_once  # the engine takes most of the time a start takes
 
     gc.freeze()
     gc.enable()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 GC_ALLOCATIONS: Final = 20_000
 """How many containers more are made before Python looks for cycles; a request makes a dozen and no cycle."""
+MOST_DESCRIPTORS: Final = 65_536
+"""How many descriptors a host wants at most; some systems have no limit, and looking through all of them takes time."""
 _LOOK_SECONDS: Final = 0.25
 ONE_SIGNAL_SECONDS: Final = 0.2
 """A signal this soon after another is the same one: `timeout` and many a shell send it to the process and its group."""
@@ -65,11 +67,26 @@ def serve(options: HostOptions) -> None:
     if problem := _problem(options):
         log.Log("pulp").error("invalid runtime input", err=problem)
         sys.exit(EXIT_USAGE)
+    _allow_descriptors()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         code, finished = runner.run(_Serving(options).run())
         if not finished:
             _end_now(code)  # a thread is still inside a guest; Python would wait for it
     sys.exit(code)
+
+
+def _allow_descriptors() -> None:
+    """Have as many descriptors as the system lets us: each connection, and each file that a program opens, is one."""
+    try:
+        import resource
+    except ImportError:  # not on this system
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MOST_DESCRIPTORS), hard))
+        except (OSError, ValueError):  # what there is must do
+            return
 
 
 def _problem(options: HostOptions) -> str:
