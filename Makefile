@@ -24,7 +24,7 @@ dev: $(VENV)/.ready-dev ## add what tests, lint and benchmarks need (compilers t
 
 run: setup ## serve the example cells on port 8080 (Ctrl-C stops)
 	$(BIN)/pulp run examples/echo/c examples/heartbeat/c examples/calls/prices examples/calls/shop examples/todo/c \
-		--http-port $(PORT)
+		examples/guestbook/c examples/hits/zig examples/chatroom/c --http-port $(PORT)
 
 test: dev ## the whole suite
 	$(BIN)/pytest -n 2 --dist loadgroup
@@ -48,6 +48,8 @@ bench: dev ## measure against peers in the same run (some minutes; each is also 
 	$(BIN)/python -m benchmarks.udp
 	$(BIN)/python -m benchmarks.wasi
 	$(BIN)/python -m benchmarks.functions
+	$(BIN)/python -m benchmarks.kv_files
+	$(BIN)/python -m benchmarks.blobs
 	$(BIN)/python -m benchmarks.frames
 
 autobahn: dev ## every case of Autobahn|Testsuite, with a Python 2.7 (ten minutes)
