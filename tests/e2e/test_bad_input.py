@@ -51,8 +51,16 @@ def test_a_folder_without_a_manifest(pulp, tmp_path: Path) -> None:
 def test_a_manifest_that_is_something_else(pulp, cell: Cell) -> None:
     folder = cell("minimal")
 
-    (line,) = fails(pulp("run", folder / "cell.wasm"))
-    assert f"{folder}/cell.wasm: parse manifest" in line or f"{folder}/cell.wasm: read manifest" in line
+    (folder / "cell.wasm").rename(folder / "cell.bin")
+    (line,) = fails(pulp("run", folder / "cell.bin"))
+    assert f"{folder}/cell.bin: parse manifest" in line or f"{folder}/cell.bin: read manifest" in line
+
+
+def test_a_cell_without_its_manifest(pulp, cell: Cell) -> None:
+    folder = cell("minimal")
+
+    line = fails_alone(pulp("run", folder / "cell.wasm"))
+    assert f"{folder}/cell.wasm: is a cell, which needs a manifest; run the folder with its pulp.cell.toml" in line
 
 
 def test_a_module_that_is_not_built(pulp, cell: Cell) -> None:

@@ -117,13 +117,12 @@ class Host:
         self.handles = sum(1 for _ in _handles())
         self.threads = threading.active_count()
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Host) and vars(self) == vars(other)
+    def has_no_more_than(self, other: Host) -> bool:
+        """Compare; what a test before left may have gone meanwhile."""
+        return self.handles <= other.handles and self.threads <= other.threads
 
     def __repr__(self) -> str:
         return f"{self.handles} descriptors, {self.threads} threads"
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 def _handles() -> Iterator[str]:

@@ -228,14 +228,14 @@ def test_threat_37_a_small_block_that_stands_for_megabytes_ends_the_connection(w
 
 def test_threat_37_blocks_of_thousands_of_fields_are_soon_too_much(wire: Wire) -> None:
     block = BLOCK + b"\x00\x01a\x00" * 3_900
-    began = time.perf_counter()
+    began = time.process_time()
     for stream in range(1, 2_001, 2):
         wire.feed(headers_frame(stream, block, "END_HEADERS", "END_STREAM"))
         if wire.over:
             break
 
     assert stream < 9
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("block", [b"\xff", b"\x40", b"\xfe", b"\x00\x85x", b"\x3f\xff\xff\xff\xff\x07", b"\x82\x20"])

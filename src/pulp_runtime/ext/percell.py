@@ -36,6 +36,14 @@ class PerCell(Generic[T]):
         """Return what a cell has, None for nothing."""
         return self._kept.get(cell_id)
 
+    def in_use(self, cell_id: str) -> T | None:
+        """Return what the version has that runs: while another is being loaded, what was put aside.
+
+        For `mount`: runs of a program begin also in the meantime.
+        """
+        with self._keeping:
+            return self._aside.get(cell_id) or self._kept.get(cell_id)
+
     def all_kept(self) -> list[tuple[str, T]]:
         """Return what each cell has, by its id."""
         with self._keeping:

@@ -105,7 +105,7 @@ def test_four_programs_at_once_see_one_order_of_every_key(cloud: Cloud) -> None:
     cell = cloud.cell(granted={"kv": {"local": "rw"}})
     made: dict[int, list[Change]] = {}
     order: list[Change] = []
-    (opened,) = cloud.capability.mount.__self__._cells.values()  # type: ignore[union-attr]
+    ((_cell_id, opened),) = cloud.capability.mount.__self__.all_kept()  # type: ignore[union-attr]
     keys = opened.scopes[0][1].keys
 
     def told(change: Change) -> None:  # by the thread that makes the change

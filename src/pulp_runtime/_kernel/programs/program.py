@@ -120,13 +120,15 @@ def forwarded(environ: Mapping[str, str], host: Mapping[str, str]) -> dict[str, 
 
 def _entry(cell: str, path: object, module: wasmtime.Module, limits: Limits) -> tuple[str, bool]:
     """Check what the module imports and exports; return what is run, and whether `_initialize` comes first."""
+    exports = {export.name: export.type for export in module.exports}
+    if "pulp_step" in exports:
+        raise LoadError(cell, f"{path}: is a cell, which needs a manifest; run the folder with its pulp.cell.toml")
     for item in module.imports:
         if item.module != "wasi_snapshot_preview1":
             raise LoadError(
                 cell,
                 f"{path}: imports {item.module}.{item.name}; a program is given WASI preview 1 and files, nothing else",
             )
-    exports = {export.name: export.type for export in module.exports}
     memory = exports.get(MEMORY)
     if not isinstance(memory, wasmtime.MemoryType):
         raise LoadError(cell, f"{path}: exports no memory called {MEMORY}; build it as a WASI command")

@@ -145,7 +145,7 @@ class Blobs(PerCell[_Cell]):
 
     def mount(self, run: Run) -> None:
         """Mount the buckets that the program is granted."""
-        cell = self.kept(run.cell.id)
+        cell = self.in_use(run.cell.id)
         if cell is None:
             return
         for name, mode in run.cell.grants.blob.items():

@@ -66,7 +66,7 @@ class CloudKv(PerCell[_Cell]):
 
     def mount(self, run: Run) -> None:
         """Add `/beta/kv/<scope>` for each scope that is granted."""
-        cell = self.kept(run.cell.id)
+        cell = self.in_use(run.cell.id)
         if cell is not None and cell.scopes:
             run.tree.add(PATH, Folder({scope: KvNode(Mount(run, granted)) for scope, granted in cell.scopes}))
 

@@ -155,7 +155,7 @@ class Queues(PerCell[_Cell]):
 
     def mount(self, run: Run) -> None:
         """Mount the topics that the program is granted."""
-        cell = self.kept(run.cell.id)
+        cell = self.in_use(run.cell.id)
         if cell is None:
             return
         bounds = Bounds(self._settings.max_messages, self._settings.max_bytes)

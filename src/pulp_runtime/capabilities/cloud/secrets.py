@@ -188,7 +188,7 @@ class CloudSecrets(PerCell[SecretsNode]):
 
     def mount(self, run: Run) -> None:
         """Add `/beta/secrets` for a cell that has been granted some."""
-        node = self.kept(run.cell.id)
+        node = self.in_use(run.cell.id)
         if node is not None and run.cell.grants.secrets:
             run.tree.add(PATH, node)
 
