@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PORT   ?= 8080
 
-.PHONY: run test lint bench autobahn wasi-testsuite fuzz setup dev guests clean
+.PHONY: run test lint bench autobahn wasi-testsuite chaos fuzz setup dev guests clean
 .DEFAULT_GOAL := run
 
 $(VENV)/.ready: pyproject.toml
@@ -57,6 +57,9 @@ autobahn: dev ## every case of Autobahn|Testsuite, with a Python 2.7 (ten minute
 
 wasi-testsuite: dev ## the programs of wasi-testsuite in $$WASI_TESTSUITE, through pulp exec
 	$(BIN)/python scripts/wasi_testsuite.py
+
+chaos: dev ## fifty cells, and everything that can go wrong at once, for ten minutes
+	PULP_CHAOS_SECONDS=600 $(BIN)/pytest tests/e2e/test_chaos.py -s -p no:randomly
 
 fuzz: dev ## a million hostile inputs over every host import and decoder
 	$(BIN)/python -m tests.fuzz --cases 1000000
