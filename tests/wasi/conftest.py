@@ -22,14 +22,14 @@ from pulp_runtime.manifest.limits import Limits
 from pulp_runtime.wasi import MemoryFolder, RealFolder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     engine = Engine(None)
     yield engine
     engine.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def modules(engine: Engine) -> Callable[[Path], object]:
     loaded: dict[Path, object] = {}
 

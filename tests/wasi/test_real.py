@@ -256,3 +256,11 @@ def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
         RealFolder(tmp_path / "none").stat(())
 
     assert not (tmp_path / "none").exists()
+
+
+def test_a_link_through_a_folder_that_is_missing_creates_nothing(start: Start, ground: Ground) -> None:
+    (ground.inside / "link").symlink_to("missing/file")
+    puppet = start({"/": RealFolder(ground.inside)})
+
+    assert answer(puppet, "link", CREAT, BOTH) is E.NOENT
+    assert [one.name for one in ground.inside.iterdir()] == ["link"]

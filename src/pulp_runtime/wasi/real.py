@@ -132,7 +132,7 @@ class RealFolder(Node):
         try:
             found = at.status(follow=how.follow and not (how.create and how.exclusive))
         except FileNotFoundError:
-            if not how.create:
+            if not how.create or at.name == b".":  # it is missing itself, and not a folder on the way of a link
                 raise
             return None
         if how.create and how.exclusive:

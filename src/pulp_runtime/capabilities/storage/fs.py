@@ -213,7 +213,8 @@ class Files:
 
     def mount(self, run: Run) -> None:
         """Give a program the cell's folder as `/data`."""
-        known = self._cells.get(run.cell.id)
+        with self._lock:  # while another version is being loaded, runs are still of the one before
+            known = self._swapped.get(run.cell.id) or self._cells.get(run.cell.id)
         if known is not None:
             run.tree.add(MOUNT, known[0])
 
