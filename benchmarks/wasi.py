@@ -15,8 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pulp_runtime.ext import Node, Run, Text
 from pulp_runtime.cli.once import run_once
+from pulp_runtime.ext import Node, Run, Text
 from pulp_runtime.wasi import MemoryFolder, Pipe, RealFolder
 
 AIM_US = 15.0
