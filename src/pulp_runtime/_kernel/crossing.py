@@ -24,7 +24,6 @@ from typing import Any, Final
 
 import wasmtime
 from wasmtime import _ffi
-from wasmtime._extern import wrap_extern
 
 from pulp_runtime.errors import Errno, HostError
 
@@ -341,14 +340,25 @@ def epoch_counter(engine: wasmtime.Engine) -> Callable[[], None]:
     return lambda: _increment_epoch(pointer)
 
 
+class _Found:
+    """An export, as far as `Export` and `GuestMemory` look at one."""
+
+    __slots__ = ("_func", "_item", "_memory")
+
+    def __init__(self, item: Any) -> None:
+        self._item: Final = item  # what the others are part of
+        self._func: Final = item.of.func
+        self._memory: Final = item.of.memory
+
+
 def find_export(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> Any:
-    """Return one export, without making objects of all the others; None if there is none of that name."""
+    """Return one function or memory, without making objects of all exports; None if there is none of that name."""
     item = _ffi.wasmtime_extern_t()
     key = name.encode()
     context, found = ctypes.cast(store._context(), ctypes.c_void_p), ctypes.byref(item)
     if not _export_get(context, ctypes.byref(instance._instance), key, ctypes.c_size_t(len(key)), found):
         return None
-    return wrap_extern(item)
+    return _Found(item)
 
 
 def is_interrupt(cause: Exception) -> bool:
