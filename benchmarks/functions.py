@@ -13,6 +13,7 @@ All answer `GET /echo/hello` with `hello`; whether they do is checked. Figures a
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -83,6 +84,21 @@ def all_peers() -> tuple[list[Peer], list[str]]:
         return peers, [str(problem)]
 
 
+def keep_apart(servers: Sequence[Running]) -> None:
+    """Give the servers one processor, and the load the others.
+
+    Raises:
+        Unmeasurable: there is only one, or the system does not say.
+    """
+    allowed = sorted(getattr(os, "sched_getaffinity", lambda _pid: ())(0))
+    if len(allowed) < 2:
+        raise Unmeasurable("--one-core needs two processors, and a system that can bind processes to them")
+    for server in servers:
+        for thread in os.listdir(f"/proc/{server.pid}/task"):
+            os.sched_setaffinity(int(thread), allowed[:1])
+    os.sched_setaffinity(0, allowed[1:])
+
+
 def measure(servers: Sequence[Running], seconds: float, rounds: int) -> dict[tuple[str, int], list[Load]]:
     """Return what each round found, by server and connections."""
     found: dict[tuple[str, int], list[Load]] = {}
@@ -121,6 +137,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one run of wrk (2)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; figures are medians over them (3)")
     parser.add_argument("--quick", action="store_true", help="one round of one second: does it work at all?")
+    parser.add_argument("--one-core", action="store_true", help="bind the servers to one processor, the load to others")
     options = parser.parse_args()
     seconds, rounds = (1.0, 1) if options.quick else (options.seconds, options.rounds)
     try:
@@ -128,11 +145,16 @@ def main() -> None:
         peers, missing = all_peers()
         with ExitStack() as stack:
             servers = [stack.enter_context(running(peer)) for peer in peers]
+            if options.one_core:
+                keep_apart(servers)
             found = measure(servers, seconds, rounds)
     except Unmeasurable as problem:
         leave(problem)
     print(report(servers, found))
-    print(f"\n{time.strftime('%Y-%m-%d')}; servers and wrk share the machine's processors.")
+    where = (
+        "each server on one processor, wrk on another" if options.one_core else "servers and wrk share the machine's"
+    )
+    print(f"\n{time.strftime('%Y-%m-%d')}; {where}.")
     for problem in missing:
         print(f"Left out: {problem}.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, cast
@@ -16,7 +16,6 @@ from pulp_runtime._kernel.load import compiled
 from pulp_runtime._kernel.machine import Machine
 from pulp_runtime._kernel.neighbours import Neighbours
 from pulp_runtime._kernel.policy import State
-from pulp_runtime._kernel.programs.load import load_program, runner_of
 from pulp_runtime._kernel.registry import Registry
 from pulp_runtime._kernel.runner import Runner
 from pulp_runtime._kernel.seat import Layout, Seat
@@ -80,7 +79,12 @@ class Fleet:
         self.previous: Final[dict[str, Version]] = {}
 
     def _runner(self, seat: Seat) -> Runner:
-        return runner_of(seat.spec)(
+        kind: type[Runner] = Runner
+        if seat.spec.program is not None:
+            from pulp_runtime._kernel.programs.load import runner_of  # not every host has one
+
+            kind = runner_of(seat.spec)
+        return kind(
             seat.spec,
             lambda: self._load(seat.address),
             self.dispatcher.lane(seat.label, dedicated=seat.spec.dedicated_thread),
@@ -192,8 +196,13 @@ class Fleet:
     def instance(self, runner: Runner, version: Version, saved: Saved | None = None) -> Cell:
         """Load an instance of a version for a cell; raise as `Cell.load` does."""
         spec, registry = version.spec, self._registry
+        load: Callable[..., object] = Cell.load
+        if spec.program is not None:
+            from pulp_runtime._kernel.programs.load import load_program
+
+            load = partial(load_program, ask=self._siblings.ask, ended=runner.look)
         here = partial(
-            Cell.load if spec.program is None else partial(load_program, ask=self._siblings.ask, ended=runner.look),
+            load,
             engine=self._engine,
             cell_id=runner.seat.id,
             log=runner.log,
