@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,9 +48,9 @@ class Server:
         end = time.monotonic() + 20
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self._port), 1).close()
+                urllib.request.urlopen(self.url, timeout=5).close()
                 return
-            except OSError:
+            except OSError:  # nobody there, or a listener whose cells are still being loaded
                 assert time.monotonic() < end
                 assert self._process.poll() is None
                 time.sleep(0.02)

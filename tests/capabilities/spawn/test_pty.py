@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,6 +114,15 @@ def test_it_is_the_program_s_own_terminal_of_a_size_that_can_change(puppets: Pup
     terminal.read("40 100")
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Have programs begin with SIGINT as it is on a terminal: whoever runs the tests in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_the_program_is_interrupted_from_the_keyboard(puppets: Puppets, mark: str) -> None:
     (one,) = puppets(NAME, IMPORTS, config=ALLOW)
     terminal = Terminal(one)
