@@ -161,15 +161,15 @@ def test_a_file_that_is_no_program_is_status_2(puppets: Puppets, tmp_path: Path)
 
 
 def test_where_it_begins_lies_below_a_root(puppets: Puppets, tmp_path: Path) -> None:
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "out").symlink_to("/")
-    (one,) = puppets(NAME, IMPORTS, config={NAME: {**ALLOW[NAME], "run_roots": [f"{tmp_path}/work"]}})
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "out").symlink_to("/")
+    (one,) = puppets(NAME, IMPORTS, config={NAME: {**ALLOW[NAME], "run_roots": [f"{tmp_path}/jobs"]}})
 
-    assert run(one, "pwd", dir=f"{tmp_path}/work")[1]["stdout"] == f"{tmp_path}/work\n".encode()
+    assert run(one, "pwd", dir=f"{tmp_path}/jobs")[1]["stdout"] == f"{tmp_path}/jobs\n".encode()
     assert run(one, "pwd")[1]["stdout"] == f"{os.getcwd()}\n".encode()
-    for folder in (str(tmp_path), "/", f"{tmp_path}/work/out", f"{tmp_path}/work/..", "a\0b"):
+    for folder in (str(tmp_path), "/", f"{tmp_path}/jobs/out", f"{tmp_path}/jobs/..", "a\0b"):
         assert one("process_run", {"argv": ["pwd"], "dir": folder})[0] == 6
-    assert run(one, "pwd", dir=f"{tmp_path}/work/not-there")[0] == 2
+    assert run(one, "pwd", dir=f"{tmp_path}/jobs/not-there")[0] == 2
 
 
 def test_without_roots_no_folder_may_be_named(puppets: Puppets, tmp_path: Path) -> None:
