@@ -241,3 +241,14 @@ def test_what_lies_in_tmp_counts_as_memory_of_the_run(tmp_path: Path) -> None:
 
     assert first == 600 * 4001
     assert 0 < second < first
+
+
+def test_every_run_is_counted_and_none_is_left_in_the_count(serve: Serve, bench: Bench) -> None:
+    """Thousands of short runs on many threads: whoever waits for the function to be idle is not kept for ever."""
+    with serve(program(""), "max_instances = 8\n[limits]\nmailbox_events = 4096", workers=8) as host:
+        for number in range(2_000):
+            assert bench.post(number) is Posted.ACCEPTED
+        bench.wait(lambda: len(bench.finalized) == 2_000)
+        runner = host.operations._fleet.runners["prog"]
+        bench.wait(lambda: not runner.busy)
+        assert host.status()["prog"].steps == 2_000

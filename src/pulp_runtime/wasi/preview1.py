@@ -4,7 +4,7 @@
           ──▶ path_open(fd, "beta/kv/local/a", …) ──▶ place ──▶ Node.open ──▶ Descriptors
           ──▶ poll_oneoff ──▶ Bell, the only place where a run stands still
 
-All functions of preview 1 are here but `proc_exit`, which unwinds the guest and is the engine's. What a node raises
+All functions of preview 1 are here but `proc_exit`, which unwinds the guest and is the kernel's. What a node raises
 becomes an error number; nothing that goes wrong here leaves as an exception.
 """
 

@@ -7,6 +7,7 @@ Events wait in the mailbox until a place is free, `max_instances` of them; past 
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any, Final
 
@@ -65,20 +66,22 @@ class FunctionRunner(Runner):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._places: Final[list[Place]] = []
-        self._made = self._running = 0
+        self._made = 0
+        self._counting: Final = threading.Lock()
         self._furnish()
 
     def _furnish(self) -> None:
         """Have as many places as the manifest says; those too many go when they are given back."""
         program = self.spec.program
-        while program is not None and self._made < program.max_instances:
-            self._made += 1
-            self._places.append(Place(self))
+        with self._counting:
+            while program is not None and self._made < program.max_instances:
+                self._made += 1
+                self._places.append(Place(self))
 
     @property
     def busy(self) -> bool:
         """Whether it is in a turn, runs, or is about to."""
-        return self._running > 0 or super().busy
+        return len(self._places) < self._made or super().busy
 
     def adopt(self, cell: Cell) -> Cell | None:
         """See `Runner.adopt`; what runs in the old version comes to its own end, so nobody has to end it."""
@@ -100,7 +103,6 @@ class FunctionRunner(Runner):
     def run_in(self, place: Place) -> None:
         """Run events in a place, on a worker, and give the place back."""
         began = flushed = time.monotonic()
-        self._running += 1
         try:
             while self.state is State.READY and (deliveries := self.mailbox.take(1)):
                 self._run(deliveries[0])
@@ -111,7 +113,6 @@ class FunctionRunner(Runner):
                 if now - began > TURN_SECONDS:
                     break
         finally:
-            self._running -= 1
             self._give_back(place)
             self._flush()
         if self.state is State.READY and len(self.mailbox) and self.claim():
@@ -119,16 +120,18 @@ class FunctionRunner(Runner):
 
     def _give_back(self, place: Place) -> None:
         program = self.spec.program
-        if program is not None and self._made > program.max_instances:
-            self._made -= 1
-        else:
-            self._places.append(place)
+        with self._counting:
+            if program is not None and self._made > program.max_instances:
+                self._made -= 1
+            else:
+                self._places.append(place)
 
     def _run(self, delivery: Delivery) -> None:
         cell = self._cell
         try:
             if isinstance(cell, ProgramCell):
-                self.calls += 1
+                with self._counting:
+                    self.calls += 1
                 program = cell.program
                 slot = program.take()
                 try:
